@@ -1,0 +1,142 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Running a program with a deadline; nothing else in the tree starts a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a program ended. rc is negative for a signal; seconds is wall clock time."""
+
+    argv: tuple[str, ...]
+    rc: int
+    stdout: str
+    stderr: str
+    seconds: float
+    timed_out: bool = False
+
+
+class Runner(t.Protocol):
+    """What the modules run programs with, so that unit tests can put a strict double in its place."""
+
+    def run(self, argv: t.Sequence[str], *, timeout: float = 30.0, stdin: str = "") -> Completed: ...
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """The environment that our programs get: messages in English, nothing inherited by chance."""
+    base = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
+    return {**base, **extra}
+
+
+class SystemRunner:
+    """Runs programs on this host: argv lists only, standard input from a string, a deadline always."""
+
+    def run(self, argv: t.Sequence[str], *, timeout: float = 30.0, stdin: str = "") -> Completed:
+        """Run argv to its end and return what it said.
+
+        timeout: seconds; past it the program is killed and `timed_out` is true.
+        Raises StasisError where the program cannot be started.
+        """
+        started = time.monotonic()
+        try:
+            done = subprocess.run(
+                list(argv),
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                env=clean_environment(),
+                check=False,
+            )
+        except subprocess.TimeoutExpired as exc:
+            return Completed(
+                tuple(argv), -signal.SIGKILL, _text(exc.stdout), _text(exc.stderr), time.monotonic() - started, True
+            )
+        except OSError as exc:
+            raise StasisError(
+                f"{argv[0]} could not be started: {exc.strerror or exc}.",
+                "Install the package that provides it, or correct its path.",
+            ) from exc
+        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+
+def run_to_files(
+    argv: t.Sequence[str],
+    *,
+    environment: t.Mapping[str, str],
+    stdout: str,
+    stderr: str,
+    timeout: float,
+    grace: float,
+) -> Completed:
+    """Run a program whose children outlive it and keep its output open, as lxc-checkpoint -r does.
+
+    Its output goes to files, because the reader of a pipe would wait for as long as the container lives
+    (liblxc's restored monitor keeps stderr). It gets a session of its own, so that a hang-up of the
+    Ansible connection does not reach CRIU in the middle of its work.
+
+    timeout: seconds after which the session is sent SIGTERM; grace: seconds from then to SIGKILL.
+    """
+    started = time.monotonic()
+    with open(os.devnull, "rb") as nothing, open(stdout, "ab") as out, open(stderr, "ab") as err:
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=nothing,
+                stdout=out,
+                stderr=err,
+                env=dict(environment),
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise StasisError(
+                f"{argv[0]} could not be started: {exc.strerror or exc}.",
+                "Install the package that provides it, or correct its path.",
+            ) from exc
+        timed_out = False
+        try:
+            rc = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            rc = _end_session(process, grace)
+    seconds = time.monotonic() - started
+    return Completed(tuple(argv), rc, _head(stdout), _head(stderr), seconds, timed_out)
+
+
+def _end_session(process: subprocess.Popen[bytes], grace: float) -> int:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            return process.wait(grace)
+        except subprocess.TimeoutExpired:
+            continue
+    return process.wait()
+
+
+def _head(path: str, limit: int = 65536) -> str:
+    with open(path, "rb") as stream:
+        return stream.read(limit).decode("utf-8", "replace")
+
+
+def _text(value: str | bytes | None) -> str:
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
