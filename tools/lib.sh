@@ -1,0 +1,58 @@
+# shellcheck shell=sh
+# SPDX-FileCopyrightText: The stasis.lxc contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Sourced by the tools, which set `tools` to their own directory first.
+
+: "${tools:?set to the directory of the tools before sourcing lib.sh}"
+
+root=$(cd "$tools/.." && pwd -P)
+work=$root/.work
+# shellcheck disable=SC2034 # for those who source this
+tree=$work/ansible_collections/stasis/lxc
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+    [ -z "${2:-}" ] || printf '%s: %s\n' "${0##*/}" "$2" >&2
+    exit 1
+}
+
+# pyenv's shims answer to names of Pythons that they cannot run; ansible-test takes them for real.
+path_without_shims() {
+    printf '%s\n' "$PATH" | tr ':' '\n' | grep -v '/shims$' | paste -s -d: -
+}
+
+# python_for VERSION: prints the real interpreter, or fails.
+python_for() {
+    for candidate in "/usr/local/bin/python$1" "/usr/bin/python$1" \
+        "${PYENV_ROOT:-${STASIS_USER_HOME:-$HOME}/.pyenv}/versions/$1".*/bin/"python$1" \
+        "$work/uv-python"/*"-$1".*/bin/"python$1"; do
+        if [ -x "$candidate" ]; then
+            printf '%s\n' "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Everything that Ansible and its tools would write below the home directory goes below .work.
+private_environment() {
+    STASIS_USER_HOME=${STASIS_USER_HOME:-$HOME}
+    HOME=$work/home
+    XDG_CACHE_HOME=$HOME/.cache
+    ANSIBLE_HOME=$HOME/.ansible
+    ANSIBLE_LOCAL_TEMP=$ANSIBLE_HOME/tmp
+    ANSIBLE_COLLECTIONS_PATH=$work
+    ANSIBLE_NOCOWS=1
+    PATH=$work/pythons:$work/venv/bin:$(path_without_shims)
+    export STASIS_USER_HOME HOME XDG_CACHE_HOME ANSIBLE_HOME ANSIBLE_LOCAL_TEMP \
+        ANSIBLE_COLLECTIONS_PATH ANSIBLE_NOCOWS PATH
+    unset PYTHONPATH ANSIBLE_CONFIG ANSIBLE_ROLES_PATH VIRTUAL_ENV
+    mkdir -p "$HOME/.config" "$ANSIBLE_LOCAL_TEMP"
+    # pip must go on finding the index that this user has configured.
+    for config in .config/pip .pip .config/uv; do
+        if [ -e "$STASIS_USER_HOME/$config" ] && [ ! -e "$HOME/$config" ]; then
+            ln -s "$STASIS_USER_HOME/$config" "$HOME/$config"
+        fi
+    done
+}
