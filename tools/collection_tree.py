@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 # Written into the copy by the tools that run there.
-KEPT = ("tests/output", ".ansible", "collections")
+KEPT = (".git", "tests/output", ".ansible", "collections")
 NEVER = {".git", ".work", "__pycache__"}
 
 
@@ -81,10 +81,7 @@ def main() -> None:
     checkout, tree = Path(sys.argv[1]), Path(sys.argv[2])
     names = wanted_files(checkout)
     if not names:
-        sys.exit(
-            f"collection-tree: no files were found in {checkout}\n"
-            "collection-tree: call it in a checkout"
-        )
+        sys.exit(f"collection-tree: no files were found in {checkout}\ncollection-tree: call it in a checkout")
     for name in names:
         source, target = checkout / name, tree / name
         if not same(source, target):
@@ -94,6 +91,10 @@ def main() -> None:
                 # Removed by its editor since it was listed.
                 continue
     remove_others(tree, set(names))
+    if not (tree / ".git").exists():
+        # Else ansible-test walks up to the checkout's repository, to which the copy is an ignored
+        # folder, and skips everything.
+        subprocess.run(["git", "init", "--quiet", str(tree)], check=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: The stasis.lxc contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+.POSIX:
+.SUFFIXES:
+.PHONY: help demo demo-clean test lint unit role integration bench clean
+
+help:
+	@echo 'stasis.lxc: checkpoint and restore running LXC containers with Ansible'
+	@echo
+	@echo 'Two commands, as root on Debian 12 or 13; both install what they need:'
+	@echo '  make demo         checkpoint a running container to disk, restore it, show that it went on'
+	@echo '  make test         every test: lint, unit, role, integration, in this order'
+	@echo
+	@echo 'More:'
+	@echo '  make demo-clean   remove what an interrupted demo left behind'
+	@echo '  make lint         every check that runs no container (tools/lint NAME: one of them)'
+	@echo '  make unit         the unit tests on every Python found, newest and oldest ansible-core'
+	@echo '  make role         the role criu by Molecule: check, converge, idempotence, verify'
+	@echo '  make integration  real containers, real CRIU'
+	@echo '  make bench        time frozen and total time beside lxc-checkpoint, as table, PNG, JSON'
+	@echo '  make clean        remove .work, where all of the above keep their files'
+
+demo:
+	@tools/bootstrap demo
+	@tools/demo
+
+demo-clean:
+	@tools/demo clean
+
+test:
+	@tools/test
+
+lint:
+	@tools/lint
+
+unit:
+	@tools/unit
+
+role:
+	@tools/role
+
+integration:
+	@tools/bootstrap test
+	@tests/integration/run
+
+bench:
+	@tools/bootstrap test
+	@tools/bench
+
+clean:
+	rm -rf .work .ansible collections tests/output
