@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The NIC records: small files that the hook reads, in LXC's own form of 2014 and a few more beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
+
+# What LXC's own hook reads back: one word of at most 127 characters.
+_MAX_WORD = 127
+_RECORD = re.compile(r"veth([0-9]+)\Z")
+
+
+def write_records(directory: str, nics: t.Sequence[Nic]) -> None:
+    """Write the records of every veth into directory, which holds none yet; files 0600.
+
+    ethN, vethN, bridgeN, macN, mtuN and stateN are one word without a newline; bridgeN is missing where there is
+    no bridge. portN and vlanN are lines, each with its newline, because the hook's `read` loses a last line that
+    has none. A NIC of another kind leaves a gap in the numbers.
+    """
+    for nic in nics:
+        if nic.kind != "veth":
+            continue
+        words = {"eth": nic.name, "veth": nic.veth, "bridge": nic.bridge, "mac": nic.mac, "state": nic.state}
+        words["mtu"] = str(nic.mtu) if nic.mtu else ""
+        for kind, word in words.items():
+            if word:
+                _check_word(kind, word)
+                _write(directory, f"{kind}{nic.index}", word)
+        lines = {"port": [f"{key} {value}" for key, value in nic.port.items()], "vlan": list(nic.vlans)}
+        for kind, found in lines.items():
+            if found:
+                _write(directory, f"{kind}{nic.index}", "".join(f"{line}\n" for line in found))
+
+
+def read_records(directory: str) -> list[Nic]:
+    """The veths that the records in directory speak of, by rising number; also records that LXC wrote in 2014.
+
+    Raises StasisError for a record that the hook could not read either.
+    """
+    numbers = sorted(int(match.group(1)) for match in map(_RECORD.match, os.listdir(directory)) if match)
+    nics = []
+    for number in numbers:
+
+        def word(kind: str, number: int = number) -> str:
+            return _read_word(directory, f"{kind}{number}")
+
+        name, veth, mtu = word("eth"), word("veth"), word("mtu")
+        if not name or not veth or (mtu and not mtu.isdigit()):
+            raise StasisError(
+                f"The NIC records eth{number}, veth{number} and mtu{number} in {directory} are damaged.",
+                "Use another checkpoint.",
+            )
+        port = dict(t.cast("tuple[str, str]", line.split(" ", 1)) for line in _read_lines(directory, f"port{number}"))
+        nics.append(
+            Nic(
+                number,
+                "veth",
+                name=name,
+                veth=veth,
+                bridge=word("bridge"),
+                mac=word("mac"),
+                mtu=int(mtu or 0),
+                port=port,
+                vlans=tuple(_read_lines(directory, f"vlan{number}")),
+                state=word("state"),
+            )
+        )
+    return nics
+
+
+def _check_word(kind: str, word: str) -> None:
+    if len(word) > _MAX_WORD or word != "".join(word.split()):
+        raise StasisError(f"{word!r} cannot be recorded as {kind}: it is not one word.", "Rename the interface.")
+
+
+def _write(directory: str, name: str, text: str) -> None:
+    path = os.path.join(directory, name)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+
+
+def _read_word(directory: str, name: str) -> str:
+    words = _read(directory, name).split()
+    return words[0] if words else ""
+
+
+def _read_lines(directory: str, name: str) -> list[str]:
+    return [line for line in _read(directory, name).split("\n") if line]
+
+
+def _read(directory: str, name: str) -> str:
+    try:
+        with open(os.path.join(directory, name), encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
