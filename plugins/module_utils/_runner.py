@@ -82,6 +82,8 @@ def run_to_files(
     stderr: str,
     timeout: float,
     grace: float,
+    keep_open: t.Sequence[int] = (),
+    umask: int = 0o022,
 ) -> Completed:
     """Run a program whose children outlive it and keep its output open, as lxc-checkpoint -r does.
 
@@ -90,6 +92,7 @@ def run_to_files(
     Ansible connection does not reach CRIU in the middle of its work.
 
     timeout: seconds after which the session is sent SIGTERM; grace: seconds from then to SIGKILL.
+    keep_open: file descriptors that the program inherits. umask: its file mode mask.
     """
     started = time.monotonic()
     with open(os.devnull, "rb") as nothing, open(stdout, "ab") as out, open(stderr, "ab") as err:
@@ -102,6 +105,8 @@ def run_to_files(
                 env=dict(environment),
                 cwd="/",
                 start_new_session=True,
+                pass_fds=tuple(keep_open),
+                umask=umask,
             )
         except OSError as exc:
             raise StasisError(

@@ -1,0 +1,330 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The way of a task through the house: parameters, observe, plan, act, result."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import typing as t
+from dataclasses import asdict, replace
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _cgroups,
+    _container,
+    _criu_command,
+    _directory,
+    _dump,
+    _freshness,
+    _host,
+    _image,
+    _install_record,
+    _names,
+    _network_lock,
+    _nics,
+    _plan_dump,
+    _plan_remove,
+    _plan_restore,
+    _recover,
+    _restore,
+    _result,
+    _rootfs,
+    _versions,
+    _workspace,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
+from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
+from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
+from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+NO_REBOOT = (
+    "LXC's monitor of a restored container does not start it again: a reboot inside leaves it stopped "
+    "(every liblxc release; start it with lxc-start then)."
+)
+
+
+def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> Result:
+    """Carry one task out, or in check mode up to its plan. Raises StasisError; its data goes into the result."""
+    wanted = _argspec.wanted(params)
+    if os.geteuid() != 0:
+        raise StasisError("This module needs root.", "Set become: true for the task.")
+    _directory.check(wanted.directory)
+    if check_mode:
+        return _run(wanted, runner, check_mode=True, lock=-1)
+    with _workspace.locked(wanted.name, wanted.lxc_path, timeout=wanted.timeout) as lock:
+        return _run(wanted, runner, check_mode=False, lock=lock)
+
+
+def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, lock: int) -> Result:
+    if wanted.state == _argspec.ABSENT:
+        return _remove(wanted, runner, check_mode=check_mode)
+    record, host = _prepared_host(wanted, runner)
+    container = _container.observe(runner, wanted.name, wanted.lxc_path)
+    recovered = _recover.recover(wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode)
+    try:
+        if wanted.state == _argspec.CHECKPOINTED:
+            result = _checkpoint(wanted, runner, host, record, container, check_mode=check_mode, lock=lock)
+        else:
+            result = _restore_container(wanted, runner, host, record, container, check_mode=check_mode)
+    except StasisError as exc:
+        exc.data.setdefault("recovered", recovered)
+        raise
+    result.recovered = recovered
+    return result
+
+
+def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]:
+    record = _install_record.read()
+    if record is None:
+        raise StasisError(
+            "This host has no CRIU, hook and launcher from the role stasis.lxc.criu.", "Apply the role stasis.lxc.criu to it."
+        )
+    _install_record.verify(record)
+    for script in wanted.action_scripts:
+        _names.check_owned(script, "action_scripts", executable=True)
+    if wanted.criu.criu_config:
+        _names.check_owned(wanted.criu.criu_config, "criu_config")
+        _criu_command.check_extra_arguments(_config_options(wanted.criu.criu_config), "criu_config")
+    host = _host.observe(runner, wanted.criu_path or None, record)
+    if not host.criu_version:
+        raise StasisError(
+            f"There is no working CRIU at {host.criu_path}.", "Apply the role stasis.lxc.criu, or correct criu_path."
+        )
+    minimum = _versions.minimum_criu(host.kernel)
+    if _versions.parse(host.criu_version) < _versions.parse(minimum):
+        raise StasisError(
+            f"CRIU {host.criu_version} does not work on kernel {host.kernel}, which needs {minimum} or newer.",
+            "Apply the role stasis.lxc.criu, or name a newer CRIU in criu_path.",
+        )
+    return record, host
+
+
+def _config_options(path: str) -> list[str]:
+    words = (line.split("#", 1)[0].split() for line in _workspace.read_text(path).splitlines())
+    return [f"--{word[0].lstrip('-')}" for word in words if word]
+
+
+def _checkpoint(
+    wanted: Wanted, runner: Runner, host: Host, record: InstallRecord, container: Container, *, check_mode: bool, lock: int
+) -> Result:
+    image = _image.look(wanted.directory)
+    stale = _stale_reasons(container, image)
+    plan = _plan_dump.plan_dump(container, image, wanted, stale)
+    result = _result_of(plan, image, container)
+    if plan.action == _result.NONE:
+        return result
+    lock_method = _network_lock.choose(wanted.network_lock, container.nics, container.connections, runner, host.criu_path)
+    order = _dump_order(wanted, host, record, container, image, plan, lock_method)
+    result.command = list(order.argv)
+    if check_mode:
+        return result
+    manifest, warnings = _dump.dump(runner, container, wanted, order, lock)
+    result.checkpoint = manifest
+    result.stats = manifest["stats"]
+    result.log_path = os.path.join(wanted.directory, "dump.log")
+    result.warnings += warnings
+    return result
+
+
+def _dump_order(
+    wanted: Wanted,
+    host: Host,
+    record: InstallRecord,
+    container: Container,
+    image: Image,
+    plan: Plan,
+    lock_method: _network_lock.Lock,
+) -> _dump.DumpOrder:
+    init = container.init
+    if init is None:
+        raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
+    argv = _criu_command.dump(
+        host.criu_path,
+        wanted.criu,
+        _criu_command.DumpFacts(
+            init_pid=init.pid,
+            images=_image.staging_path(wanted.directory),
+            hook=record.hook,
+            cgroup_roots=tuple(_cgroups.criu_roots(container.cgroups)),
+            mounts=container.mounts,
+            tty=container.tty,
+            network_lock=lock_method.criu,
+            leave_running=not wanted.stop,
+        ),
+    )
+    draft = {
+        "format": 1,
+        "container": container.name,
+        "lxc_path": container.lxc_path,
+        "generation": _restore.running_generation(container) + 1,
+        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "stopped": wanted.stop,
+        "init": {"pid": init.pid, "start": init.start, "boot_id": host.boot_id},
+        "versions": {
+            "kernel": host.kernel,
+            "criu": host.criu_version,
+            "lxc": host.lxc_version,
+            "collection": record.collection_version,
+        },
+        "architecture": host.architecture,
+        "cpu": host.cpu,
+        "nics": [asdict(nic) for nic in container.nics],
+        "cgroups": [asdict(hierarchy) for hierarchy in container.cgroups],
+        "options": {**asdict(wanted.criu), "network_lock": lock_method.name},
+        "command": argv,
+        "identity": container.rootfs.identity(),
+        "config_digest": container.config.digest,
+        "autostart_units": list(container.autostart.units) if plan.inhibit else [],
+    }
+    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit)
+
+
+def _restore_container(
+    wanted: Wanted, runner: Runner, host: Host, record: InstallRecord, container: Container, *, check_mode: bool
+) -> Result:
+    image = _image.look(wanted.directory)
+    stale = _stale_reasons(container, image)
+    plan = _plan_restore.plan_restore(container, image, wanted, stale, host.boot_id)
+    result = _result_of(plan, image, container)
+    if plan.action == _result.NONE:
+        return result
+    order = _restore_order(wanted, host, record, container, image)
+    result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
+    result.notes.append(NO_REBOOT)
+    if wanted.verify == "full":
+        _refuse_damaged(image)
+    _refuse_network(container, order.nics, runner, will_stop=plan.stop_first)
+    if check_mode:
+        return result
+    if plan.stop_first:
+        _stop(container, runner, wanted)
+    restored = _restore.restore(runner, container, image, wanted, record, order)
+    result.command = restored.command
+    result.stats = restored.stats
+    result.init_pid = restored.init.pid
+    result.log_path = restored.log_path
+    result.warnings += restored.warnings
+    return result
+
+
+def _restore_order(
+    wanted: Wanted, host: Host, record: InstallRecord, container: Container, image: Image
+) -> _restore.RestoreOrder:
+    manifest = image.manifest or {}
+    options = _remembered(wanted, manifest["options"])
+    nics = tuple(_nics.retarget(_nics.read_records(image.path), list(wanted.nics)))
+
+    def arguments(work: str) -> list[str]:
+        return _criu_command.restore(
+            options,
+            _criu_command.RestoreFacts(
+                images=image.path,
+                work=work,
+                hook=record.hook,
+                mounts=container.mounts,
+                externals=tuple(_nics.criu_externals(nics)),
+            ),
+        )
+
+    return _restore.RestoreOrder(host.criu_path, arguments, nics, int(manifest["generation"]))
+
+
+def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:
+    """The task's options; what it does not set is taken over from the dump."""
+    changes: dict[str, t.Any] = {}
+    for option in _argspec.REMEMBERED:
+        if option not in wanted.set_options and option in recorded:
+            value = recorded[option]
+            if option == "external_mounts":
+                value = tuple(_criu_command.MountMap(**one) for one in value)
+            changes[option] = value
+    return replace(wanted.criu, **changes)
+
+
+def _refuse_damaged(image: Image) -> None:
+    found = _image.verify(image)
+    if found:
+        raise StasisError(
+            f"The checkpoint in {image.path} does not match its seal: {found[0]}",
+            "Restore from another checkpoint; nothing was read from this one.",
+        )
+
+
+def _refuse_network(container: Container, nics: t.Sequence[_nics.Nic], runner: Runner, *, will_stop: bool) -> None:
+    faults = _nics.free_names(nics, runner)
+    own = {nic.veth for nic in container.nics} if will_stop else set()
+    faults = [fault for fault in faults if not any(veth and veth in fault.split() for veth in own)]
+    if faults:
+        raise StasisError(" ".join(faults), "Name another bridge or veth in the option nics, or put it right on the host.")
+
+
+def _stop(container: Container, runner: Runner, wanted: Wanted) -> None:
+    done = runner.run(["lxc-stop", "-P", container.lxc_path, "-n", container.name, "-k"], timeout=wanted.timeout)
+    if done.rc != 0 or not _container.wait_stopped(runner, container, 60.0):
+        raise StasisError(
+            f"{container.name} could not be stopped: {done.stderr.strip()[:300]}", "Stop it by hand, then run the task again."
+        )
+
+
+def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
+    container = None
+    if os.path.lexists(os.path.join(wanted.lxc_path, wanted.name, "config")):
+        container = _container.observe(runner, wanted.name, wanted.lxc_path)
+    recovered = _recover.recover(wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode)
+    image = _image.look(wanted.directory)
+    stale = _stale_reasons(container, image) if container else ["The container does not exist any more."]
+    plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)
+    result = _result_of(plan, image, container)
+    result.recovered = recovered
+    if plan.action != _result.NONE and not check_mode:
+        _image.remove(wanted.directory)
+    if plan.action != _result.NONE:
+        result.checkpoint = {}
+    return result
+
+
+def _stale_reasons(container: Container, image: Image) -> list[str]:
+    manifest = image.manifest
+    if manifest is None:
+        return []
+    running = container.init is not None
+    found = None if running else _rootfs.fingerprint(container.rootfs)
+    return _freshness.reasons(
+        _freshness.Then(
+            created=manifest["created"],
+            stopped=manifest["stopped"],
+            identity=manifest["identity"],
+            config_digest=manifest["config_digest"],
+            fingerprint=image.fingerprint,
+            consumed=image.consumed,
+        ),
+        _freshness.Now(
+            running=running,
+            init_pid=container.init.pid if container.init else 0,
+            identity=container.rootfs.identity(),
+            config_digest=container.config.digest,
+            fingerprint=found.as_dict() if found else None,
+        ),
+    )
+
+
+def _result_of(plan: Plan, image: Image, container: Container | None) -> Result:
+    return Result(
+        changed=plan.changed,
+        action=plan.action,
+        state=plan.state,
+        checkpoint=dict(image.manifest or {}),
+        init_pid=container.init.pid if container and container.init else 0,
+        stale_reasons=list(plan.stale_reasons),
+        warnings=list(plan.warnings),
+        diff={"before": dict(plan.before), "after": dict(plan.after)},
+    )

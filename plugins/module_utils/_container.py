@@ -1,0 +1,211 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Observe one container: its state, processes, cgroups, NICs and root file system; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _autostart, _cgroups, _lxc_config, _nics, _rootfs, _sockets
+from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import MountMap
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+RUNNING = "RUNNING"
+STOPPED = "STOPPED"
+FROZEN = "FROZEN"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of this host; the start time (clock ticks after boot) tells it from a later one with its pid."""
+
+    pid: int
+    start: int
+    command: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process is still there and not a zombie."""
+        found = process(self.pid)
+        return found is not None and found.start == self.start
+
+
+@dataclass(frozen=True)
+class Container:
+    """What is known of a container.
+
+    state: LXC's word. init, monitor: None unless it runs. outsiders: processes inside its cgroup and pid namespace
+    that are not descendants of its init (lxc-attach), which CRIU does not dump. tty: liblxc's id of the console.
+    The lists from `nics` to `tty` are empty unless it runs.
+    """
+
+    name: str
+    lxc_path: str
+    config: _lxc_config.LxcConfig
+    state: str
+    rootfs: _rootfs.Rootfs
+    autostart: _autostart.Autostart
+    ephemeral: bool
+    mounts: tuple[MountMap, ...]
+    init: Process | None = None
+    monitor: Process | None = None
+    nics: tuple[_nics.Nic, ...] = ()
+    connections: tuple[_sockets.Connection, ...] = ()
+    cgroups: tuple[_cgroups.Hierarchy, ...] = ()
+    outsiders: tuple[Process, ...] = ()
+    tty: str = ""
+
+    @property
+    def config_path(self) -> str:
+        """The container's own configuration file."""
+        return os.path.join(self.lxc_path, self.name, "config")
+
+
+def process(pid: int) -> Process | None:
+    """The process with this pid, or None where there is none or only a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            text = stream.read()
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    if fields[0] in "ZX":
+        return None
+    return Process(pid, int(fields[19]), text[text.index("(") + 1 : text.rindex(")")])
+
+
+def parent(pid: int) -> int:
+    """The parent's pid, or 0."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as stream:
+            match = re.search(r"^PPid:\s*(\d+)$", stream.read(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(match.group(1)) if match else 0
+
+
+def query(runner: Runner, name: str, lxc_path: str) -> tuple[str, int]:
+    """LXC's word for the state, and the pid of init (0 unless it runs).
+
+    lxc-info asks the container's monitor; while that one comes up or goes away the answer may be missing, so a
+    failure is asked again for up to two seconds.
+    """
+    deadline = time.monotonic() + 2.0
+    while True:
+        done = runner.run(["lxc-info", "-P", lxc_path, "-n", name, "-s", "-p"], timeout=20)
+        found = dict(re.findall(r"^(State|PID):\s*(\S+)$", done.stdout, re.MULTILINE))
+        if done.rc == 0 and "State" in found:
+            return found["State"], int(found.get("PID", "0"))
+        if time.monotonic() > deadline:
+            raise StasisError(
+                f"lxc-info does not know the state of {name}: {(done.stderr or done.stdout).strip()[:300]}",
+                f"Run lxc-info -P {lxc_path} -n {name} by hand.",
+                rc=done.rc,
+            )
+        time.sleep(0.1)
+
+
+def observe(runner: Runner, name: str, lxc_path: str) -> Container:
+    """Everything above about one container. Raises StasisError for one that LXC does not have."""
+    config = _lxc_config.read(lxc_path, name)
+    state, init_pid = query(runner, name, lxc_path)
+    spec = config.last("lxc.rootfs.path", "")
+    rootfs = _rootfs.locate(spec)
+    facts: dict[str, t.Any] = {}
+    init = process(init_pid) if init_pid else None
+    if state in (RUNNING, FROZEN) and init is not None:
+        cgroups = tuple(_cgroups.observe(init.pid))
+        facts = {
+            "init": init,
+            "monitor": process(parent(init.pid)),
+            "nics": tuple(_nics.observe(init.pid, config.networks(), runner)),
+            "connections": tuple(_sockets.established(init.pid)),
+            "cgroups": cgroups,
+            "outsiders": tuple(_outsiders(init.pid, _cgroups.processes(cgroups))),
+            "tty": _console_tty(init.pid, config.last("lxc.console.path", "")),
+        }
+    return Container(
+        name=name,
+        lxc_path=lxc_path,
+        config=config,
+        state=state,
+        rootfs=rootfs,
+        autostart=_autostart.observe(name, config.last("lxc.start.auto", "0")),
+        ephemeral=config.last("lxc.ephemeral", "0").strip() == "1",
+        mounts=tuple(bind_mounts(config.values("lxc.mount.entry"), rootfs.backing)),
+        **facts,
+    )
+
+
+def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[MountMap]:
+    """The bind mounts among lxc.mount.entry lines (fstab format), as liblxc maps them for CRIU.
+
+    A target may be relative to the root file system or carry its path in front.
+    """
+    found = []
+    for entry in entries:
+        fields = entry.split()
+        if len(fields) < 4 or not {"bind", "rbind"} & set(fields[3].split(",")):
+            continue
+        target = fields[1]
+        if rootfs and target.startswith(rootfs + "/"):
+            target = target[len(rootfs) :]
+        found.append(MountMap(target.strip("/"), fields[0]))
+    return found
+
+
+def _console_tty(init_pid: int, console_path: str) -> str:
+    """liblxc's save_tty_major_minor(): `tty[RDEV:DEV]` of the container's /dev/console, in hex."""
+    if console_path == "none":
+        return ""
+    try:
+        status = os.stat(f"/proc/{init_pid}/root/dev/console")
+    except OSError:
+        return ""
+    return f"tty[{status.st_rdev:x}:{status.st_dev:x}]"
+
+
+def _outsiders(init_pid: int, members: set[int]) -> list[Process]:
+    namespace = _namespace(init_pid)
+    found = []
+    for pid in sorted(members):
+        ancestor = pid
+        while ancestor > 1 and ancestor != init_pid:
+            ancestor = parent(ancestor)
+        if ancestor != init_pid and _namespace(pid) == namespace:
+            outsider = process(pid)
+            if outsider is not None:
+                found.append(outsider)
+    return found
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
+def wait_stopped(runner: Runner, container: Container, timeout: float) -> bool:
+    """Wait until LXC's teardown has finished: the monitor has gone and LXC says STOPPED.
+
+    timeout: seconds. Returns whether it did. liblxc removes cgroups and veths before its monitor ends.
+    """
+    deadline = time.monotonic() + timeout
+    while container.monitor is not None and container.monitor.alive:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    while query(runner, container.name, container.lxc_path)[0] != STOPPED:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,188 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The one place that spells CRIU's options: argv for dump, pre-dump and restore, pure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+
+@dataclass(frozen=True)
+class MountMap:
+    """A bind mount of the container: `target` inside (no leading slash), `source` on this host."""
+
+    target: str
+    source: str
+
+
+@dataclass(frozen=True)
+class CriuOptions:
+    """What the user may choose about CRIU; the names are CRIU's own.
+
+    ghost_limit: bytes, or None for CRIU's default of 1 MiB. verbosity: 0 to 4.
+    """
+
+    tcp_established: bool = True
+    tcp_close: bool = False
+    skip_in_flight: bool = True
+    file_locks: bool = True
+    link_remap: bool = True
+    force_irmap: bool = True
+    ghost_limit: int | None = None
+    manage_cgroups: str = "full"
+    external_mounts: tuple[MountMap, ...] = ()
+    lsm_profile: str = ""
+    criu_args: tuple[str, ...] = ()
+    criu_config: str = ""
+    verbosity: int = 4
+
+
+@dataclass(frozen=True)
+class DumpFacts:
+    """What a dump needs to know about the running container.
+
+    cgroup_roots: values of --cgroup-root in liblxc's form (`controllers:path`).
+    mounts: the bind mounts of the container's configuration.
+    tty: liblxc's id of the console, `tty[RDEV:DEV]` in hex, or empty where there is none.
+    network_lock: CRIU's own method: skip, nftables or iptables.
+    parent: --prev-images-dir, relative to `images`, or empty.
+    """
+
+    init_pid: int
+    images: str
+    hook: str
+    cgroup_roots: tuple[str, ...] = ()
+    mounts: tuple[MountMap, ...] = ()
+    tty: str = ""
+    network_lock: str = "skip"
+    leave_running: bool = True
+    parent: str = ""
+    track_mem: bool = False
+
+
+@dataclass(frozen=True)
+class RestoreFacts:
+    """What a restore needs to know; the rest comes from liblxc at run time, through the launcher.
+
+    work: CRIU's --work-dir, outside the sealed image. externals: values of --external for the NICs.
+    """
+
+    images: str
+    work: str
+    hook: str
+    mounts: tuple[MountMap, ...] = ()
+    externals: tuple[str, ...] = ()
+
+
+# Options that decide what the module promises. criu_args and criu_config may not touch them.
+# A name that takes no value here and one that does are alike: only the name counts.
+MANAGED_OPTIONS = frozenset(
+    """
+    action-script address autodetach cgroup-root config daemon exec-cmd external ext-mount-map file-locks force-irmap
+    freeze-cgroup ghost-limit help images-dir inherit-fd join-ns lazy-pages leave-running leave-stopped link-remap
+    log-file lsm-profile manage-cgroups network-lock no-default-config page-server pidfile port prev-images-dir
+    restore-detached restore-sibling root skip-in-flight status-fd stream tcp-close tcp-established track-mem tree
+    unprivileged veth-pair version verbosity work-dir swrk cgroup-props cgroup-props-file pre-dump-mode check-only
+    D W o t d S s R r V v h L
+    """.split()
+)
+
+
+def check_extra_arguments(arguments: t.Sequence[str], where: str) -> None:
+    """Raise StasisError where user-given CRIU arguments touch what the module manages.
+
+    arguments: words as for the command line, each option with its dashes. where: named in the message.
+    CRIU uses getopt_long, which takes unique abbreviations, so those count too.
+    """
+    for word in arguments:
+        if any(ord(char) < 32 for char in word) or not word:
+            raise StasisError(f"{where} contains an empty word or a control character.", "Give each argument as a word.")
+        if not word.startswith("-"):
+            continue
+        name = word.lstrip("-").split("=", 1)[0]
+        if not word.startswith("--"):
+            # -v4, -D/path: a short option with its value attached.
+            name = name[:1]
+            managed = name in MANAGED_OPTIONS
+        else:
+            managed = any(option.startswith(name) for option in MANAGED_OPTIONS if len(option) > 1)
+        if managed or not name:
+            raise StasisError(
+                f"{where} may not set {word.split('=', 1)[0]}, which this module manages.",
+                "Use the module's own option for it, or leave it out.",
+            )
+
+
+def dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
+    """The argv of `criu dump`."""
+    argv = [criu, "dump", *_common(options, facts.images, "dump.log", facts.hook), *_dump_common(options, facts)]
+    if facts.leave_running:
+        argv.append("--leave-running")
+    return [*argv, *options.criu_args]
+
+
+def pre_dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
+    """The argv of `criu pre-dump`; the mount maps have the form of a dump (liblxc gives a restore's)."""
+    argv = [criu, "pre-dump", *_common(options, facts.images, "pre-dump.log", facts.hook), *_dump_common(options, facts)]
+    return [*argv, *options.criu_args]
+
+
+def restore(options: CriuOptions, facts: RestoreFacts) -> list[str]:
+    """The arguments of `criu restore` that we decide; the launcher puts the program, `restore` and liblxc's before."""
+    argv = [*_common(options, facts.images, "restore.log", facts.hook), "-W", facts.work]
+    argv += ["--restore-detached", "--restore-sibling"]
+    for mount in (*facts.mounts, *options.external_mounts):
+        argv += ["--ext-mount-map", f"{mount.target}:{mount.source}"]
+    for external in facts.externals:
+        argv += ["--external", external]
+    if options.tcp_close:
+        argv.append("--tcp-close")
+    if options.lsm_profile:
+        argv += ["--lsm-profile", options.lsm_profile]
+    return [*argv, *options.criu_args]
+
+
+def _common(options: CriuOptions, images: str, log: str, hook: str) -> list[str]:
+    argv = ["--no-default-config"]
+    if options.criu_config:
+        argv += ["--config", options.criu_config]
+    argv += ["-D", images, "-o", log, f"-v{options.verbosity}", "--action-script", hook]
+    if options.tcp_established:
+        argv.append("--tcp-established")
+    if options.file_locks:
+        argv.append("--file-locks")
+    if options.link_remap:
+        argv.append("--link-remap")
+    argv += [f"--manage-cgroups={options.manage_cgroups}"]
+    argv += ["--ext-mount-map", "auto", "--enable-external-sharing", "--enable-external-masters"]
+    argv += ["--enable-fs", "hugetlbfs", "--enable-fs", "tracefs"]
+    return argv
+
+
+def _dump_common(options: CriuOptions, facts: DumpFacts) -> list[str]:
+    # No --freeze-cgroup: CRIU then seizes task by task within a millisecond, where with the freezer it sleeps
+    # 100 ms between two looks at a state that takes less to reach (criu/seize.c, freeze_processes()).
+    argv = ["-t", str(facts.init_pid), "--network-lock", facts.network_lock]
+    for root in facts.cgroup_roots:
+        argv += ["--cgroup-root", root]
+    for mount in (*facts.mounts, *options.external_mounts):
+        argv += ["--ext-mount-map", f"/{mount.target}:{mount.target}"]
+    if facts.tty:
+        argv += ["--ext-mount-map", "/dev/console:console", "--external", facts.tty]
+    if options.skip_in_flight:
+        argv.append("--skip-in-flight")
+    if options.force_irmap:
+        argv.append("--force-irmap")
+    if options.ghost_limit is not None:
+        argv += ["--ghost-limit", str(options.ghost_limit)]
+    if facts.parent:
+        argv += ["--prev-images-dir", facts.parent]
+    if facts.track_mem:
+        argv.append("--track-mem")
+    return argv

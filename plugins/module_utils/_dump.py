@@ -1,0 +1,174 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Act: dump a running container with CRIU, and seal and publish the image."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _autostart,
+    _container,
+    _criu_log,
+    _criu_stats,
+    _files,
+    _image,
+    _nics,
+    _rootfs,
+    _runner,
+    _workspace,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._manifest import Manifest
+
+# LXC's teardown after CRIU has killed the tasks: removes cgroups, runs the stop hooks of the configuration.
+_TEARDOWN_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class DumpOrder:
+    """What to dump: the argv, the hook's lock method, and the draft of the manifest."""
+
+    argv: tuple[str, ...]
+    lock_by_hook: bool
+    draft: t.Mapping[str, t.Any]
+    inhibit: bool
+
+
+def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:
+    """What CRIU and our hook get on both ways. CRIU_CONFIG_FILE is not among it: the recorded argv is the truth."""
+    found = _runner.clean_environment(
+        STASIS_WORK=work.path, STASIS_DEADLINE=str(int(time.clock_gettime(time.CLOCK_BOOTTIME)) + wanted.timeout)
+    )
+    if wanted.action_scripts:
+        found["STASIS_SCRIPTS"] = work.write_lines("scripts", wanted.action_scripts)
+    return found
+
+
+def dump(
+    runner: _runner.Runner,
+    container: Container,
+    wanted: Wanted,
+    order: DumpOrder,
+    lock: int,
+) -> tuple[Manifest, list[str]]:
+    """Dump, wait for LXC's teardown where the container is to stop, seal, publish.
+
+    Returns the manifest and warnings. Raises StasisError with `log_path`, `log_errors`, `rc` and `command`; then
+    the container runs as before unless the message says otherwise, and an older checkpoint is still in its place.
+    """
+    work = _workspace.Workspace(wanted.name, "dump")
+    staging = _image.stage(wanted.directory, order.draft)
+    try:
+        _nics.write_records(staging, container.nics)
+        if container.tty:
+            _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
+        if order.inhibit:
+            _autostart.inhibit(container.autostart, container.config_path, runner)
+        warnings = _run_criu(container, wanted, order, work, staging, lock)
+    except Exception:
+        if order.inhibit:
+            _autostart.allow(container.autostart.units, container.config_path, runner)
+        work.keep(os.path.join(staging, "dump.log"))
+        _files.remove_tree(staging)
+        raise
+    fingerprint = None
+    if wanted.stop:
+        if not _container.wait_stopped(runner, container, _TEARDOWN_SECONDS):
+            warnings.append(f"LXC has not finished the teardown of {wanted.name} after {_TEARDOWN_SECONDS:.0f} s.")
+        found = _rootfs.fingerprint(container.rootfs)
+        fingerprint = found.as_dict() if found else None
+    else:
+        warnings += [f"After the dump: {fault}" for fault in _nics.attached(container.nics, runner)]
+    return finish(wanted.directory, order.draft, fingerprint), warnings
+
+
+def finish(directory: str, draft: t.Mapping[str, t.Any], fingerprint: t.Mapping[str, t.Any] | None) -> Manifest:
+    """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed."""
+    staging = _image.staging_path(directory)
+    manifest = {
+        **draft,
+        "fingerprint": dict(fingerprint) if fingerprint else None,
+        "stats": _criu_stats.read(staging),
+    }
+    sealed = _image.seal(staging, manifest)
+    _image.publish(directory)
+    return sealed
+
+
+def _run_criu(
+    container: Container,
+    wanted: Wanted,
+    order: DumpOrder,
+    work: _workspace.Workspace,
+    staging: str,
+    lock: int,
+) -> list[str]:
+    env = environment(wanted, work)
+    env["STASIS_NICS"] = staging
+    env["STASIS_LOCK"] = "bridge" if order.lock_by_hook else "none"
+    env["STASIS_COMMIT"] = os.path.join(staging, _image.COMMIT)
+    # A container that runs on has lost nothing if the power fails, so only a stopping one waits for the disk.
+    env["STASIS_SYNC"] = "1" if wanted.stop else "0"
+    done = _runner.run_to_files(
+        order.argv,
+        environment=env,
+        stdout=work.file("criu.out"),
+        stderr=work.file("criu.err"),
+        timeout=wanted.timeout + wanted.kill_timeout,
+        grace=10.0,
+        keep_open=(lock,),
+        # CRIU makes images 0644, and they hold the container's memory.
+        umask=0o077,
+    )
+    committed = os.path.exists(os.path.join(staging, _image.COMMIT))
+    if done.rc == 0 and committed:
+        return []
+    if committed and wanted.stop and container.init is not None and not container.init.alive:
+        # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
+        return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
+    raise _failure(done, container, wanted, work, staging, committed)
+
+
+def _failure(
+    done: _runner.Completed,
+    container: Container,
+    wanted: Wanted,
+    work: _workspace.Workspace,
+    staging: str,
+    committed: bool,
+) -> StasisError:
+    log = _workspace.read_text(os.path.join(staging, "dump.log"))
+    errors = _criu_log.error_lines(log + "\n" + done.stderr)
+    hook = work.read("hook.log").splitlines()
+    alive = container.init is not None and container.init.alive
+    if done.timed_out:
+        cause = f"CRIU did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
+    elif done.rc == 0 and not committed:
+        cause = "CRIU ended as if all were well, but never reached post-dump: this CRIU does not dump, or runs no action script."
+    elif hook:
+        cause = f"The hook stopped it: {hook[0]}"
+    elif errors:
+        cause = f"CRIU: {errors[0]}"
+    else:
+        cause = f"CRIU ended with {done.rc} and gave no reason."
+    fate = "The container runs on as before." if alive else "The container's init is gone."
+    log_path = work.file("dump.log") if log else work.file("criu.err")
+    remedy = _criu_log.advice(errors) or f"Read {log_path}."
+    return StasisError(
+        f"{wanted.name} was not dumped. {cause}",
+        f"{fate} {remedy}",
+        rc=done.rc,
+        log_path=log_path,
+        log_errors=hook + errors,
+        command=list(done.argv),
+    )
+

@@ -1,0 +1,107 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Writing files so that they are whole or not there, also after a power cut."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import stat
+import tempfile
+
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: str, text: str, mode: int = 0o600) -> None:
+    """Create or truncate a file, and return when it is on disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def replace_file(path: str, text: str) -> None:
+    """Replace a file's content in one step, keeping owner and mode."""
+    status = os.stat(path)
+    directory = os.path.dirname(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=".stasis-", dir=directory)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            os.fchmod(stream.fileno(), stat.S_IMODE(status.st_mode))
+            os.fchown(stream.fileno(), status.st_uid, status.st_gid)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    sync_directory(directory)
+
+
+def exchange(first: str, second: str) -> None:
+    """Swap two directories in one step (renameat2 with RENAME_EXCHANGE, Linux 3.15).
+
+    A plain rename onto a directory that is not empty fails. Raises OSError where the file system cannot exchange.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.renameat2(
+        _AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), ctypes.c_uint(_RENAME_EXCHANGE)
+    )
+    if done != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), first)
+
+
+def make_directories(path: str) -> None:
+    """Create a directory and those above it that are missing, 0700."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        os.mkdir(path, 0o700)
+    except OSError as exc:
+        raise StasisError(
+            f"{path} cannot be created: {exc.strerror}.", "Make its file system writable, or choose another directory."
+        ) from exc
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory of ours; refuses where something is mounted in it.
+
+    Raises StasisError with the mount point, before anything is removed.
+    """
+    try:
+        top = os.lstat(path)
+    except FileNotFoundError:
+        return
+    for directory, children, _files in os.walk(path):
+        for child in children:
+            inner = os.path.join(directory, child)
+            if os.lstat(inner).st_dev != top.st_dev or os.path.ismount(inner):
+                raise StasisError(f"Something is mounted at {inner}.", "Unmount it, then run the task again.")
+    try:
+        shutil.rmtree(path)
+    except OSError as exc:
+        hint = "Free space or remount the file system." if exc.errno in (errno.EROFS, errno.ENOSPC) else "Look into it."
+        raise StasisError(f"{path} could not be removed: {exc.strerror}.", hint) from exc

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The checkpoint directory and its states: look, stage, seal, publish, remove.
+
+Staging directories stand beside the target under a fixed name, so a later run finds what an earlier one left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import typing as t
+from dataclasses import dataclass, replace
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
+
+ABSENT = "absent"
+STAGING = "staging"
+COMMITTED = "committed"
+SEALED = "sealed"
+DAMAGED = "damaged"
+FOREIGN = "foreign"
+
+COMMIT = "committed"
+CONSUMED = "consumed"
+DRAFT = "draft.json"
+FINGERPRINT = "fingerprint.json"
+# What may stand in a sealed image beside the files of its manifest; draft and commit only after an interruption.
+BESIDE_THE_SEAL = frozenset({_manifest.NAME, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a directory holds.
+
+    problem: why it is damaged or foreign. draft: what the run that staged it knew before CRIU ran.
+    consumed: who was resumed from it. fingerprint: of the root file system as the dump left it.
+    """
+
+    path: str
+    state: str
+    manifest: _manifest.Manifest | None = None
+    draft: dict[str, t.Any] | None = None
+    consumed: tuple[Consumed, ...] = ()
+    fingerprint: dict[str, t.Any] | None = None
+    problem: str = ""
+
+    def belongs_to(self, name: str, lxc_path: str) -> bool:
+        """Whether this is an image of that container."""
+        about = self.manifest or self.draft or {}
+        return about.get("container") == name and about.get("lxc_path") == lxc_path
+
+    @property
+    def owner(self) -> str:
+        """The container it belongs to, as `name in lxc_path`."""
+        about = self.manifest or self.draft or {}
+        return f"{about.get('container')} in {about.get('lxc_path')}"
+
+
+def staging_path(path: str) -> str:
+    """Where an image for `path` is written."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.stasis-staging")
+
+
+def trash_path(path: str) -> str:
+    """Where an image from `path` is removed."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.stasis-trash")
+
+
+def look(path: str) -> Image:
+    """What there is at path; never raises for what it finds, only where it cannot look."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return Image(path, ABSENT)
+    if not stat.S_ISDIR(status.st_mode):
+        return Image(path, FOREIGN, problem="It is not a directory.")
+    names = set(os.listdir(path))
+    if _manifest.NAME in names:
+        return _look_sealed(path)
+    draft = _read_json(os.path.join(path, DRAFT)) if DRAFT in names else None
+    if draft is None:
+        return Image(path, FOREIGN, problem="It has no manifest: it is not a checkpoint made by stasis.lxc.")
+    complete = COMMIT in names and _read(os.path.join(path, COMMIT)).endswith("\n")
+    return Image(path, COMMITTED if complete else STAGING, draft=draft)
+
+
+def _look_sealed(path: str) -> Image:
+    where = os.path.join(path, _manifest.NAME)
+    try:
+        manifest = _manifest.parse(_read(where), where)
+    except StasisError as exc:
+        return Image(path, DAMAGED, problem=exc.what)
+    override = _read_json(os.path.join(path, FINGERPRINT))
+    image = Image(
+        path,
+        SEALED,
+        manifest=manifest,
+        consumed=tuple(parse_consumed(_read(os.path.join(path, CONSUMED)))),
+        fingerprint=override if override is not None else manifest.get("fingerprint"),
+    )
+    found = _manifest.faults(path, manifest, BESIDE_THE_SEAL, content=False)
+    return replace(image, state=DAMAGED, problem=found[0]) if found else image
+
+
+def verify(image: Image) -> list[str]:
+    """Where a sealed image differs from its seal, every file read; empty where it does not."""
+    if image.manifest is None:
+        return [image.problem or "It is not sealed."]
+    return _manifest.faults(image.path, image.manifest, BESIDE_THE_SEAL, content=True)
+
+
+def parse_consumed(text: str) -> list[Consumed]:
+    """From the hook's records: `restored BOOT PID START UPTIME`; `undone BOOT PID START` takes one back."""
+    found: list[Consumed] = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 4 or not (words[2].isdigit() and words[3].isdigit()):
+            continue
+        record = Consumed(words[1], int(words[2]), int(words[3]))
+        if words[0] == "restored":
+            found.append(record)
+        elif words[0] == "undone" and record in found:
+            found.remove(record)
+    return found
+
+
+def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
+    """Make the empty staging directory for an image at path, with its draft; returns the staging path."""
+    _files.make_directories(os.path.dirname(path))
+    staging = staging_path(path)
+    try:
+        os.mkdir(staging, 0o700)
+        _files.write_durably(os.path.join(staging, DRAFT), json.dumps(draft, indent=1, sort_keys=True) + "\n")
+    except OSError as exc:
+        raise StasisError(
+            f"{staging} cannot be written: {exc.strerror}.", "Make the file system writable, or choose another directory."
+        ) from exc
+    return staging
+
+
+def seal(staging: str, manifest: _manifest.Manifest) -> _manifest.Manifest:
+    """Hash every file of a staged image, complete the manifest with them, write it and make all durable.
+
+    CRIU makes its images 0644 unless the umask forbids; they hold the container's memory, so they become 0600.
+    """
+    names = []
+    for entry in os.scandir(staging):
+        if entry.name in (DRAFT, COMMIT, _manifest.NAME):
+            continue
+        if not entry.is_file(follow_symlinks=False):
+            raise StasisError(f"CRIU left {entry.name} in the image, which is not a regular file.", "Report this.")
+        os.chmod(entry.path, 0o600)
+        names.append(entry.name)
+    files = _manifest.hash_files(staging, names)
+    sealed = {**manifest, "files": files, "size": sum(one["size"] for one in files.values())}
+    _files.write_durably(os.path.join(staging, _manifest.NAME), _manifest.dump(sealed))
+    for name in (DRAFT, COMMIT):
+        os.unlink(os.path.join(staging, name))
+    _files.sync_directory(staging)
+    return sealed
+
+
+def publish(path: str) -> None:
+    """Put the staged, sealed image under its name; an older one is exchanged in one step and then removed."""
+    staging = staging_path(path)
+    if os.path.lexists(path):
+        _files.exchange(staging, path)
+        _files.sync_directory(os.path.dirname(path))
+        _files.remove_tree(staging)
+    else:
+        os.rename(staging, path)
+        _files.sync_directory(os.path.dirname(path))
+
+
+def remove(path: str) -> None:
+    """Remove an image: first its name, in one step, then its files."""
+    trash = trash_path(path)
+    os.rename(path, trash)
+    _files.sync_directory(os.path.dirname(path))
+    _files.remove_tree(trash)
+
+
+def add_record(path: str, line: str) -> None:
+    """Append a line to the image's record of resumes, durably."""
+    with open(os.path.join(path, CONSUMED), "a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def set_fingerprint(path: str, fingerprint: t.Mapping[str, t.Any]) -> None:
+    """Record another fingerprint than the manifest's: after a restore that failed before anything ran, since
+    CRIU makes and removes files in the root file system on its way."""
+    _files.write_durably(os.path.join(path, FINGERPRINT), json.dumps(dict(fingerprint), sort_keys=True) + "\n")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def _read_json(path: str) -> dict[str, t.Any] | None:
+    try:
+        found = json.loads(_read(path))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

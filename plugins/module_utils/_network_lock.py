@@ -1,0 +1,68 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""How the network is held still during a dump."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _nics, _sockets
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+
+@dataclass(frozen=True)
+class Lock:
+    """name: for the manifest. by_hook: our hook takes the veths out of their bridges. criu: CRIU's --network-lock."""
+
+    name: str
+    by_hook: bool
+    criu: str
+
+
+BRIDGE = Lock("bridge", True, "skip")
+SKIP = Lock("skip", False, "skip")
+
+
+def choose(
+    option: str, nics: t.Sequence[_nics.Nic], connections: t.Sequence[_sockets.Connection], runner: Runner, criu: str
+) -> Lock:
+    """The lock for the option network_lock.
+
+    auto: the hook, where every NIC is a veth in a bridge and no established TCP connection stays inside the
+    container; nothing, where there is neither a veth nor a connection; otherwise a lock of CRIU's own that works here.
+    """
+    if option == "skip":
+        return SKIP
+    if option in ("nftables", "iptables"):
+        return Lock(option, False, option)
+    veths = [nic for nic in nics if nic.kind == "veth"]
+    if option == "bridge":
+        loose = [nic.name for nic in veths if not nic.bridge]
+        if loose or not veths:
+            raise StasisError(
+                f"network_lock: bridge is not possible: {', '.join(loose) or 'no network device'} is not a veth in a bridge.",
+                "Use network_lock: auto.",
+            )
+        return BRIDGE
+    if not veths and not connections:
+        return SKIP
+    if _sockets.choose_lock(nics, connections) == "bridge":
+        return BRIDGE
+    for method in ("nftables", "iptables"):
+        if _works(runner, criu, method):
+            return Lock(method, False, method)
+    raise StasisError(
+        "The container has TCP connections that only CRIU's own network lock can hold, and neither nftables nor iptables works here.",
+        "Load nf_tables in the kernel, or set network_lock: bridge or skip and accept that those connections may break.",
+    )
+
+
+def _works(runner: Runner, criu: str, method: str) -> bool:
+    if method == "nftables":
+        return runner.run([criu, "check", "--feature", "network_lock_nftables"], timeout=20).rc == 0
+    return runner.run(["iptables-restore", "--version"], timeout=20).rc == 0

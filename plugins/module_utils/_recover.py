@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""What an interrupted earlier run left beside a checkpoint: decided purely, then repaired or removed."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _dump, _files, _image, _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
+
+ROLL_FORWARD = "roll forward"
+PUBLISH = "publish"
+DISCARD = "discard"
+LEAVE = "leave"
+
+
+def decide(staged: Image, target: Image, state: str, init: Process | None) -> str:
+    """What to do with a staging directory.
+
+    A commit record alone does not prove that the source died, since CRIU can still be vetoed after it: the
+    container that was dumped is looked for first. staged: what stands in staging. state, init: the container's.
+    """
+    if staged.state == _image.SEALED:
+        # Interrupted between sealing and publishing, or between the exchange and removing the older image.
+        newer = target.manifest is None or (staged.manifest or {})["created"] > target.manifest["created"]
+        return PUBLISH if newer else DISCARD
+    draft = staged.draft or {}
+    recorded = draft.get("init", {})
+    same = init is not None and (init.pid, init.start) == (recorded.get("pid"), recorded.get("start"))
+    if same:
+        return DISCARD
+    if staged.state == _image.COMMITTED:
+        return ROLL_FORWARD
+    if state == _container.STOPPED or init is not None:
+        # Never completed: nothing can be restored from it, and the container it was made of is gone or another one.
+        return DISCARD
+    return LEAVE
+
+
+def recover(wanted_directory: str, name: str, lxc_path: str, container: Container | None, *, act: bool) -> list[str]:
+    """Repair what an earlier run left; returns a line for each thing done, or that would be done without `act`."""
+    done = []
+    trash = _image.trash_path(wanted_directory)
+    if os.path.lexists(trash):
+        done.append(f"removed {trash}, left by an interrupted removal")
+        if act:
+            _files.remove_tree(trash)
+    staging = _image.staging_path(wanted_directory)
+    staged = _image.look(staging)
+    if staged.state == _image.FOREIGN and _never_begun(staging):
+        done.append(f"removed {staging}, left by an interrupted checkpoint")
+        if act:
+            _files.remove_tree(staging)
+        return done
+    if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
+        return done
+    state = container.state if container else _container.STOPPED
+    choice = decide(staged, _image.look(wanted_directory), state, container.init if container else None)
+    if choice == ROLL_FORWARD:
+        done.append(f"completed the checkpoint that an interrupted run had committed in {wanted_directory}")
+        if act:
+            _roll_forward(wanted_directory, staged, container)
+    elif choice == PUBLISH:
+        done.append(f"published the checkpoint that an interrupted run had sealed in {wanted_directory}")
+        if act:
+            _image.publish(wanted_directory)
+    elif choice == DISCARD:
+        done.append(f"removed {staging}, left by an interrupted checkpoint")
+        if act:
+            _files.remove_tree(staging)
+    return done
+
+
+def _never_begun(staging: str) -> bool:
+    return os.path.isdir(staging) and set(os.listdir(staging)) <= {_image.DRAFT}
+
+
+def _roll_forward(directory: str, staged: Image, container: Container | None) -> None:
+    """Seal a committed image. Its root file system is fingerprinted only where nothing was written since LXC's
+    teardown, for otherwise the container may have run in between, and the image must not pass for fresh."""
+    fingerprint = None
+    if container is not None and container.init is None:
+        found = _rootfs.fingerprint(container.rootfs)
+        committed = os.stat(os.path.join(staged.path, _image.COMMIT)).st_mtime_ns
+        if found is not None and found.newest <= committed + 2_000_000_000:
+            fingerprint = found.as_dict()
+    _dump.finish(directory, staged.draft or {}, fingerprint)

@@ -1,0 +1,199 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Act: restore a container through liblxc, so that LXC supervises it, with our own CRIU command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _autostart,
+    _container,
+    _criu_log,
+    _criu_stats,
+    _dump,
+    _files,
+    _image,
+    _nics,
+    _rootfs,
+    _runner,
+    _workspace,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
+from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
+
+# CRIU says this when the tasks run again; a failure before it has run nothing.
+_RESUMED = "Restore finished successfully. Tasks resumed."
+
+
+@dataclass(frozen=True)
+class RestoreOrder:
+    """What to restore: CRIU's arguments after `restore`, without the work directory's, and the NICs as they will be.
+
+    arguments is a function of the work directory, which is not known before the run.
+    """
+
+    criu: str
+    arguments: t.Callable[[str], list[str]]
+    nics: tuple[_nics.Nic, ...]
+    generation: int
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came of it. command: the argv of CRIU, as it ran. stats: CRIU's."""
+
+    init: Process
+    command: list[str]
+    stats: dict[str, int]
+    log_path: str
+    warnings: list[str]
+
+
+def restore(
+    runner: _runner.Runner, container: Container, image: Image, wanted: Wanted, record: InstallRecord, order: RestoreOrder
+) -> Restored:
+    """Restore a stopped container; raises StasisError with `log_path`, `log_errors`, `rc` and `command`."""
+    work = _workspace.Workspace(wanted.name, "restore")
+    nics = work.file("nics")
+    os.mkdir(nics, 0o700)
+    _nics.write_records(nics, order.nics)
+    work.write_lines("argv", order.arguments(work.path))
+    with contextlib.suppress(FileNotFoundError):
+        # liblxc reads it from the directory it is given, which is not the image.
+        _files.write_durably(work.file("tty.info"), _read_word(os.path.join(image.path, "tty.info")))
+    done = _runner.run_to_files(
+        [
+            *["lxc-checkpoint", "-P", container.lxc_path, "-n", container.name, "-r", "-d", "-D", work.path],
+            *["--rcfile", _write_rcfile(container, order.nics, work)],
+            *["-o", work.file("lxc.log"), "-l", "INFO"],
+        ],
+        environment=_environment(wanted, record, order, work, nics, image),
+        stdout=work.file("lxc.out"),
+        stderr=work.file("lxc.err"),
+        timeout=wanted.timeout + wanted.kill_timeout,
+        grace=10.0,
+    )
+    command = work.read("argv.ran").splitlines()
+    state, init_pid = _container.query(runner, container.name, container.lxc_path)
+    init = _container.process(init_pid) if init_pid else None
+    if done.rc != 0 or state != _container.RUNNING or init is None:
+        _after_failure(container, image, work, running=init is not None)
+        raise _failure(done, container, wanted, work, command, state)
+    _remember(container, init, order.generation)
+    warnings = [f"{container.name} runs again, but: {fault}" for fault in _nics.attached(order.nics, runner)]
+    units = (image.manifest or {}).get("autostart_units", [])
+    _autostart.allow(units, container.config_path, runner)
+    return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
+
+
+def _environment(
+    wanted: Wanted, record: InstallRecord, order: RestoreOrder, work: _workspace.Workspace, nics: str, image: Image
+) -> dict[str, str]:
+    env = _dump.environment(wanted, work)
+    env["STASIS_CRIU"] = order.criu
+    env["STASIS_NICS"] = nics
+    env["STASIS_LOCK"] = "bridge"
+    env["STASIS_RESTORED"] = os.path.join(image.path, _image.CONSUMED)
+    # liblxc takes the first criu on PATH.
+    env["PATH"] = os.path.dirname(record.launcher) + ":" + env["PATH"]
+    return env
+
+
+def _write_rcfile(container: Container, nics: t.Sequence[_nics.Nic], work: _workspace.Workspace) -> str:
+    """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link)."""
+    with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
+        lines = _autostart.without_block(stream.read()).splitlines()
+    configured = {nic.index for nic in container.config.networks()}
+    for nic in nics:
+        if nic.kind == "veth" and nic.index in configured:
+            lines.append(f"lxc.net.{nic.index}.veth.pair = {nic.veth}")
+            if nic.bridge:
+                lines.append(f"lxc.net.{nic.index}.link = {nic.bridge}")
+    path = work.file("config")
+    with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.writelines(line + "\n" for line in lines)
+    return path
+
+
+def _after_failure(container: Container, image: Image, work: _workspace.Workspace, *, running: bool) -> None:
+    """Take back what a restore that ran nothing has written: its record, and the fingerprint that it changed."""
+    if running or _RESUMED in work.read("restore.log", 64 << 20):
+        return
+    now = _image.look(image.path)
+    for record in now.consumed[len(image.consumed) :]:
+        _image.add_record(image.path, f"undone {record.boot_id} {record.init_pid} {record.init_start}")
+    found = _rootfs.fingerprint(container.rootfs)
+    if found is not None and not image.consumed and image.fingerprint is not None:
+        _image.set_fingerprint(image.path, found.as_dict())
+
+
+def _failure(
+    done: _runner.Completed,
+    container: Container,
+    wanted: Wanted,
+    work: _workspace.Workspace,
+    command: list[str],
+    state: str,
+) -> StasisError:
+    log = work.read("restore.log", 64 << 20)
+    errors = _criu_log.error_lines(log) or _criu_log.error_lines(work.read("lxc.log") + "\n" + done.stderr)
+    hook = work.read("hook.log").splitlines()
+    launcher = work.read("launcher.error").splitlines()
+    if done.timed_out:
+        cause = f"It did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
+    elif launcher:
+        cause = f"The launcher refused: {launcher[0]}"
+    elif hook:
+        cause = f"The hook stopped it: {hook[0]}"
+    elif errors:
+        cause = f"CRIU: {errors[0]}"
+    elif not command:
+        cause = "lxc-checkpoint never called the launcher."
+    else:
+        cause = f"lxc-checkpoint ended with {done.rc}, the container is {state}."
+    log_path = work.file("restore.log") if log else work.file("lxc.log")
+    return StasisError(
+        f"{container.name} was not restored. {cause}",
+        f"The checkpoint is still there. {_criu_log.advice(errors) or f'Read {log_path}.'}",
+        rc=done.rc,
+        log_path=log_path,
+        log_errors=launcher + hook + errors,
+        command=command or list(done.argv),
+    )
+
+
+def _remember(container: Container, init: Process, generation: int) -> None:
+    """Which generation runs now, for the next dump; below /run, as it ends with the boot."""
+    _files.make_directories(_workspace.LOCKS)
+    path = os.path.join(_workspace.LOCKS, _workspace.key(container.name, container.lxc_path) + ".json")
+    text = json.dumps({"init_pid": init.pid, "init_start": init.start, "generation": generation})
+    _files.write_durably(path, text + "\n")
+
+
+def running_generation(container: Container) -> int:
+    """The generation that the running container was restored from, or 0 where it was started."""
+    path = os.path.join(_workspace.LOCKS, _workspace.key(container.name, container.lxc_path) + ".json")
+    try:
+        found = json.loads(_workspace.read_text(path))
+    except ValueError:
+        return 0
+    init = container.init
+    if init is None or (found.get("init_pid"), found.get("init_start")) != (init.pid, init.start):
+        return 0
+    return int(found["generation"])
+
+
+def _read_word(path: str) -> str:
+    with open(path, encoding="utf-8") as stream:
+        return stream.read()

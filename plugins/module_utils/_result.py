@@ -1,0 +1,50 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The result of lxc_checkpoint: one structure, the same keys on success and on failure."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+DUMP = "dump"
+RESTORE = "restore"
+REMOVE = "remove"
+NONE = "none"
+
+
+@dataclass
+class Result:
+    """What the task answers.
+
+    action: what was done, or in check mode would be: dump, restore, remove or none. state: the state of the
+    checkpoint directory afterwards. command: the argv that ran or would run. stats: CRIU's, times in µs.
+    """
+
+    changed: bool = False
+    action: str = NONE
+    state: str = "absent"
+    checkpoint: dict[str, t.Any] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    stats: dict[str, int] = field(default_factory=dict)
+    init_pid: int = 0
+    log_path: str = ""
+    log_errors: list[str] = field(default_factory=list)
+    rc: int = 0
+    stale_reasons: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
+    diff: dict[str, t.Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """For exit_json or fail_json."""
+        return dict(vars(self))
+
+
+def situation(container: str, image: str) -> dict[str, str]:
+    """One side of the diff."""
+    return {"container": container.lower(), "checkpoint": image}

@@ -1,0 +1,116 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Which root file system a container has, and whether something has written to it since."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import typing as t
+from dataclasses import asdict, dataclass
+
+# Enough for a whole distribution; beyond it the walk would cost seconds. Breadth first, so that what is
+# near the root (/run, /tmp, /var, /etc) is always among them.
+MAX_ENTRIES = 50_000
+
+
+@dataclass(frozen=True)
+class Rootfs:
+    """Where a container's root file system is.
+
+    spec: as configured. backing: the directory or file that is written to (the upper layer of an overlay).
+    device, inode: of the backing, 0 where it does not exist.
+    """
+
+    spec: str
+    backing: str
+    device: int
+    inode: int
+
+    def identity(self) -> dict[str, t.Any]:
+        """What makes it this root file system and no other; the device number is left out, since it may
+        change over a reboot."""
+        return {"backing": self.backing, "inode": self.inode}
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The state of a root file system at one moment.
+
+    digest: over path, inode, size, mode, mtime and ctime of every entry seen. newest: the newest ctime in ns, and
+    newest_path the entry that has it. complete: false where there were more than MAX_ENTRIES.
+    """
+
+    digest: str
+    entries: int
+    newest: int
+    newest_path: str
+    complete: bool
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def locate(spec: str) -> Rootfs:
+    """From lxc.rootfs.path: `/path`, `dir:/path`, `overlay:/lower:/upper`, `loop:/file`, `btrfs:/path`, `lvm:/dev`..."""
+    kind, separator, rest = spec.partition(":")
+    if spec.startswith("/") or not separator:
+        backing = spec
+    elif kind in ("overlay", "overlayfs"):
+        backing = rest.rsplit(":", 1)[-1]
+    else:
+        backing = rest
+    try:
+        status = os.stat(backing)
+    except OSError:
+        return Rootfs(spec, backing, 0, 0)
+    return Rootfs(spec, backing, status.st_dev, status.st_ino)
+
+
+def fingerprint(rootfs: Rootfs, limit: int = MAX_ENTRIES) -> Fingerprint | None:
+    """The fingerprint of a root file system that nothing runs on; None where it cannot be read.
+
+    Only the file system's own entries are looked at, not what is mounted over them. It proves a change, never that
+    nothing ran: reading leaves no trace. A block device or image file counts as one entry.
+    """
+    try:
+        top = os.lstat(rootfs.backing)
+    except OSError:
+        return None
+    digest = hashlib.sha256()
+    newest, newest_path, entries = 0, "", 0
+    queue = [("", top)]
+    position = 0
+    while position < len(queue) and entries < limit:
+        path, status = queue[position]
+        position += 1
+        entries += 1
+        digest.update(
+            f"{path}\0{status.st_ino} {status.st_size} {status.st_mode} {status.st_mtime_ns} {status.st_ctime_ns}\n".encode(
+                "utf-8", "surrogateescape"
+            )
+        )
+        if status.st_ctime_ns > newest:
+            newest, newest_path = status.st_ctime_ns, path or "/"
+        if stat.S_ISDIR(status.st_mode) and status.st_dev == top.st_dev:
+            queue.extend(_children(rootfs.backing, path))
+    return Fingerprint(digest.hexdigest(), entries, newest, newest_path, position >= len(queue))
+
+
+def _children(base: str, path: str) -> list[tuple[str, os.stat_result]]:
+    found = []
+    try:
+        with os.scandir(base + path) as directory:
+            for entry in directory:
+                try:
+                    found.append((f"{path}/{entry.name}", entry.stat(follow_symlinks=False)))
+                except OSError:
+                    continue
+    except OSError:
+        return []
+    return sorted(found, key=lambda item: item[0])

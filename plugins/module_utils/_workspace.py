@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The private directory of one run, with its logs and what the hook and the launcher read and write; and its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _files
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+LOGS = "/var/log/stasis"
+LOCKS = "/run/stasis"
+KEEP = 10
+
+
+class Workspace:
+    """A directory `/var/log/stasis/NAME/TIME-ACTION-PID`, 0700; the newest KEEP of a container stay."""
+
+    def __init__(self, name: str, action: str, logs: str = LOGS) -> None:
+        base = os.path.join(logs, name)
+        _files.make_directories(base)
+        _prune(base, KEEP - 1)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self.path = os.path.join(base, f"{stamp}-{action}-{os.getpid()}")
+        os.mkdir(self.path, 0o700)
+
+    def file(self, name: str) -> str:
+        """The path of a file in it."""
+        return os.path.join(self.path, name)
+
+    def read(self, name: str, limit: int = 1 << 20) -> str:
+        """The first `limit` bytes of a file in it, or "" where there is none."""
+        return read_text(self.file(name), limit)
+
+    def write_lines(self, name: str, lines: t.Iterable[str]) -> str:
+        """Write a file, one item a line; returns its path."""
+        with open(self.file(name), "w", encoding="utf-8") as stream:
+            stream.writelines(line + "\n" for line in lines)
+        return self.file(name)
+
+    def keep(self, path: str) -> None:
+        """Copy a log into it, where there is one."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(path, self.file(os.path.basename(path)))
+
+
+def read_text(path: str, limit: int = 64 << 20) -> str:
+    """The first `limit` bytes of a text file, or "" where it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(limit).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _prune(base: str, keep: int) -> None:
+    runs = sorted(entry.name for entry in os.scandir(base) if entry.is_dir(follow_symlinks=False))
+    for name in runs[: max(0, len(runs) - keep)]:
+        shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+
+
+def key(name: str, lxc_path: str) -> str:
+    """A file name for a container: the same name may exist below several lxc_paths."""
+    return f"{name}-{hashlib.sha256(lxc_path.encode()).hexdigest()[:8]}"
+
+
+@contextlib.contextmanager
+def locked(name: str, lxc_path: str, timeout: float, locks: str = LOCKS) -> t.Iterator[int]:
+    """One run per container at a time; gives the lock's file descriptor.
+
+    timeout: seconds to wait for another run. A dump hands the descriptor to CRIU, so that the lock outlives a
+    module that was killed for as long as its CRIU goes on.
+    """
+    _files.make_directories(locks)
+    descriptor = os.open(os.path.join(locks, key(name, lxc_path) + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StasisError(
+                        f"Another task is checkpointing or restoring {name}.", "Run this task again when it has ended."
+                    ) from None
+                time.sleep(0.05)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,404 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: lxc_checkpoint
+short_description: Checkpoint and restore running LXC containers with CRIU
+version_added: 0.1.0
+description:
+  - Writes the processes, memory, sockets and network devices of a running LXC container to a directory, and lets the container
+    go on from there later, also after a reboot of the host.
+  - The module builds CRIU's command line itself. A restore goes through C(lxc-checkpoint), so that LXC supervises the restored
+    container as any other.
+  - An image is written beside O(directory) and put in its place in one step when it is complete, so that a failure leaves the
+    container running and an older checkpoint as it was.
+  - The role P(stasis.lxc.criu#role) installs what this module needs on the managed host.
+author:
+  - The stasis.lxc authors (@stasis-lxc)
+extends_documentation_fragment:
+  - stasis.lxc.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  platform:
+    platforms: linux
+options:
+  name:
+    description:
+      - Name of the container.
+    type: str
+    required: true
+    aliases: [container]
+  state:
+    description:
+      - V(checkpointed) makes sure that there is a checkpoint in O(directory). With O(stop=true) the container is stopped
+        afterwards, and a checkpoint that is already there counts only if it is what stopped the container.
+      - V(restored) makes sure that the container runs and was restored from the checkpoint in O(directory).
+      - V(absent) removes the checkpoint.
+      - Each other option says to which states it applies; one that is set where it does not apply is refused.
+    type: str
+    required: true
+    choices: [checkpointed, restored, absent]
+  directory:
+    description:
+      - The checkpoint, an absolute path. Missing directories above it are made.
+      - It and every directory above it must belong to root and be writable by root only, since the checkpoint holds the
+        memory of the container.
+      - It must not be a mount point, a symbolic link, or inside the container's own directory.
+    type: str
+    required: true
+    aliases: [checkpoint_dir]
+  lxc_path:
+    description:
+      - Where LXC keeps its containers, as C(lxc-start -P).
+    type: str
+    default: /var/lib/lxc
+  stop:
+    description:
+      - Whether the container is stopped by the dump. Otherwise it runs on, as with C(lxc-checkpoint) without C(-s).
+      - Only a checkpoint that stopped the container can be restored without O(allow_stale).
+      - For O(state=checkpointed); the default is V(false).
+    type: bool
+  overwrite:
+    description:
+      - Whether a checkpoint of this container that is already there is replaced while the container runs on.
+        With O(stop=true) it always is.
+      - For O(state=checkpointed); the default is V(false).
+    type: bool
+  force:
+    description:
+      - With O(state=restored), stop the container first if it is running; what it does now is lost then. It says nothing about
+        staleness, for which there is O(allow_stale).
+      - With O(state=absent), remove the checkpoint even if it is the only fresh one of a stopped container.
+      - For O(state=restored) and O(state=absent); the default is V(false).
+    type: bool
+  allow_stale:
+    description:
+      - Whether a checkpoint is restored that is not fresh, see RV(stale_reasons). Memory from then meets files from now, which
+        destroys data where the two belong together.
+      - For O(state=restored); the default is V(false).
+    type: bool
+  autostart:
+    description:
+      - What to do with O(stop=true) if LXC (C(lxc.start.auto)) or systemd (an enabled C(lxc@) unit) would start the container
+        by itself, which makes the checkpoint stale.
+      - V(refuse) fails, V(inhibit) switches that off until the container is restored, V(ignore) warns.
+      - For O(state=checkpointed); the default is V(refuse).
+    type: str
+    choices: [refuse, inhibit, ignore]
+  verify:
+    description:
+      - How much of the checkpoint is compared with its manifest before CRIU reads it.
+      - V(full) reads every file and compares its SHA-256; V(size) compares names, owners, modes and sizes only.
+      - For O(state=restored); the default is V(full).
+    type: str
+    choices: [full, size]
+  tcp_established:
+    description:
+      - Whether established TCP connections are kept.
+      - For O(state=checkpointed) and O(state=restored); the default is V(true), for a restore what the dump used.
+    type: bool
+  tcp_close:
+    description:
+      - Whether TCP connections are closed instead of taken up again.
+      - For O(state=restored); the default is V(false).
+    type: bool
+  skip_in_flight:
+    description:
+      - Whether connections that are not yet accepted are left out; otherwise they make the dump fail.
+      - For O(state=checkpointed); the default is V(true).
+    type: bool
+  file_locks:
+    description:
+      - Whether file locks are kept.
+      - For O(state=checkpointed) and O(state=restored); the default is V(true), for a restore what the dump used.
+    type: bool
+  link_remap:
+    description:
+      - Whether deleted files that still have another name are given a temporary one.
+      - For O(state=checkpointed) and O(state=restored); the default is V(true), for a restore what the dump used.
+    type: bool
+  force_irmap:
+    description:
+      - Whether CRIU looks for the paths of inotify and fanotify watches in its usual places.
+      - For O(state=checkpointed); the default is V(true).
+    type: bool
+  ghost_limit:
+    description:
+      - The largest deleted but open file, in bytes, that is copied into the checkpoint. CRIU's own limit is 1 MiB.
+      - For O(state=checkpointed).
+    type: int
+  external_mounts:
+    description:
+      - Bind mounts of the container that its configuration does not name. Those in C(lxc.mount.entry) are found by themselves.
+      - For O(state=checkpointed) and O(state=restored); for a restore the default is what the dump used.
+    type: list
+    elements: dict
+    suboptions:
+      target:
+        description: Where it is inside the container.
+        type: str
+        required: true
+      source:
+        description: What it is on the host.
+        type: path
+        required: true
+  manage_cgroups:
+    description:
+      - CRIU's way with cgroups.
+      - For O(state=checkpointed) and O(state=restored); the default is V(full), for a restore what the dump used.
+    type: str
+    choices: [none, props, soft, full, strict, ignore]
+  network_lock:
+    description:
+      - How the network is held still during the dump.
+      - V(bridge) lets the hook take the host-side veths out of their bridges. V(nftables) and V(iptables) are CRIU's own, V(skip)
+        is nothing at all.
+      - V(auto) takes V(bridge) where every NIC is a veth in a bridge and no established TCP connection runs over loopback or
+        another interface, and otherwise one of CRIU's own that works on the host.
+      - For O(state=checkpointed); the default is V(auto).
+    type: str
+    choices: [auto, bridge, nftables, iptables, skip]
+  action_scripts:
+    description:
+      - Scripts on the managed host that are run at each of CRIU's events, in this order. The first that fails stops the dump or
+        the restore, and the container runs on.
+      - They get CRIU's environment (C(CRTOOLS_SCRIPT_ACTION), C(CRTOOLS_IMAGE_DIR), C(CRTOOLS_INIT_PID)) and run while the
+        container is frozen. They must belong to root and be writable by root only.
+      - For O(state=checkpointed) and O(state=restored).
+    type: list
+    elements: path
+  nics:
+    description:
+      - Network devices that are to be attached elsewhere, or get another name on the host, than when they were dumped.
+      - For O(state=restored).
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: Name inside the container, for example V(eth0).
+        type: str
+        required: true
+      bridge:
+        description: The bridge it is put in.
+        type: str
+      veth:
+        description: Name of its host side.
+        type: str
+  lsm_profile:
+    description:
+      - The LSM profile for the restored processes, as C(apparmor:NAME) or C(selinux:CONTEXT), instead of the dumped one.
+      - For O(state=restored).
+    type: str
+  criu_args:
+    description:
+      - Further arguments for CRIU, as a last resort. Those that the module manages are refused.
+      - For O(state=checkpointed) and O(state=restored).
+    type: list
+    elements: str
+  criu_config:
+    description:
+      - A configuration file of CRIU's. It is the only one that is read, and may not set what the module manages.
+      - For O(state=checkpointed) and O(state=restored).
+    type: path
+  criu_path:
+    description:
+      - The CRIU to use instead of the one that the role installed.
+      - For O(state=checkpointed) and O(state=restored).
+    type: path
+  verbosity:
+    description:
+      - How much CRIU writes to its log.
+      - For O(state=checkpointed) and O(state=restored); the default is V(4).
+    type: int
+    choices: [0, 1, 2, 3, 4]
+  timeout:
+    description:
+      - Seconds after which the hook refuses CRIU's next event, so that CRIU rolls back by itself and the container runs on.
+        It is also how long the task waits for another one on the same container.
+      - For O(state=checkpointed) and O(state=restored); the default is V(300).
+    type: int
+  kill_timeout:
+    description:
+      - Seconds from then until CRIU is killed. That can leave sockets in repair mode and is reported.
+      - For O(state=checkpointed) and O(state=restored); the default is V(60).
+    type: int
+requirements:
+  - The role P(stasis.lxc.criu#role) applied to the managed host
+  - LXC 4.0 or newer with C(lxc-checkpoint)
+  - iproute2
+notes:
+  - A restored container that reboots from inside stays stopped, since LXC's monitor of a restored container has no loop for it.
+  - A checkpoint holds the memory of the container, with every key and password in it. Treat it as a secret.
+  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran.
+seealso:
+  - module: stasis.lxc.lxc_checkpoint_info
+  - module: stasis.lxc.criu_info
+"""
+
+EXAMPLES = r"""
+- name: Keep a web server's running state over a reboot
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: checkpointed
+    directory: /var/lib/stasis/web1
+    stop: true
+
+- name: Reboot the host
+  ansible.builtin.reboot:
+
+- name: Let the web server go on where it was
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: restored
+    directory: /var/lib/stasis/web1
+
+- name: Take a snapshot of a container that runs on
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: checkpointed
+    directory: /var/lib/stasis/web1-nightly
+    overwrite: true
+
+- name: Restore into another bridge
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: restored
+    directory: /var/lib/stasis/web1
+    nics:
+      - name: eth0
+        bridge: br-quarantine
+        veth: veth-web1
+
+- name: Remove a checkpoint
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: absent
+    directory: /var/lib/stasis/web1
+"""
+
+RETURN = r"""
+action:
+  description: What was done, or in check mode would be.
+  returned: always
+  type: str
+  sample: dump
+state:
+  description: State of the checkpoint afterwards, V(absent) or V(sealed).
+  returned: always
+  type: str
+  sample: sealed
+checkpoint:
+  description:
+    - The manifest of the checkpoint, with RV(checkpoint.generation), RV(checkpoint.nics), RV(checkpoint.options),
+      RV(checkpoint.versions) and RV(checkpoint.files). Before a dump in check mode the older one.
+  returned: always
+  type: dict
+  contains:
+    generation:
+      description: 1, or one more than the checkpoint that the container was restored from.
+      type: int
+    created:
+      description: When it was made, UTC.
+      type: str
+    stopped:
+      description: Whether the dump stopped the container.
+      type: bool
+    nics:
+      description: The network devices as they were.
+      type: list
+      elements: dict
+    options:
+      description: CRIU's options as they were used.
+      type: dict
+    versions:
+      description: Of kernel, CRIU, LXC and this collection.
+      type: dict
+    size:
+      description: Bytes of all files.
+      type: int
+    files:
+      description: Size and SHA-256 of every file.
+      type: dict
+command:
+  description: The command line of CRIU that ran, or in check mode would. C(WORKDIR) stands for a directory that is not made yet.
+  returned: always
+  type: list
+  elements: str
+stats:
+  description:
+    - CRIU's own statistics. Times are in microseconds.
+    - After a dump C(freezing_time), C(frozen_time), C(memdump_time), C(memwrite_time), C(pages_scanned), C(pages_written) and
+      others; after a restore C(forking_time), C(restore_time), C(pages_restored) and others.
+  returned: always
+  type: dict
+  sample:
+    freezing_time: 412
+    frozen_time: 71022
+init_pid:
+  description: Process id of the container's init on the host, V(0) where it does not run.
+  returned: always
+  type: int
+log_path:
+  description: CRIU's log, or an empty string where CRIU did not run.
+  returned: always
+  type: str
+log_errors:
+  description: On failure the lines of the hook's, CRIU's and LXC's logs that say what went wrong.
+  returned: always
+  type: list
+  elements: str
+rc:
+  description: On failure the exit code of CRIU or lxc-checkpoint.
+  returned: always
+  type: int
+stale_reasons:
+  description: Why the checkpoint is not fresh, a sentence each. Empty if it is.
+  returned: always
+  type: list
+  elements: str
+warnings:
+  description: What is not as it should be although the task did its work.
+  returned: always
+  type: list
+  elements: str
+notes:
+  description: What is good to know about the restored container.
+  returned: always
+  type: list
+  elements: str
+recovered:
+  description: What an interrupted earlier run had left and was put right, or in check mode would be.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import argument_spec
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpoint import run
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
+
+
+def main() -> None:
+    """Hand the parameters over, and the result back."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    try:
+        result = run(module.params, SystemRunner(), check_mode=module.check_mode).as_dict()
+    except StasisError as exc:
+        module.fail_json(msg=exc.message, **{**Result().as_dict(), **exc.data})
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
