@@ -204,7 +204,9 @@ def _mount(one: t.Mapping[str, str]) -> MountMap:
     _names.check_path("/" + target, "external_mounts target")
     _names.check_path(one["source"], "external_mounts source")
     if ":" in target or ":" in one["source"]:
-        raise StasisError("external_mounts has a path with a colon, which CRIU takes for its separator.", "Use another path.")
+        raise StasisError(
+            "external_mounts has a path with a colon, which CRIU takes for its separator.", "Use another path."
+        )
     return MountMap(target, one["source"])
 
 

@@ -129,11 +129,12 @@ def frozen(hierarchies: t.Sequence[Hierarchy]) -> bool:
     """Whether the container is frozen by its own cgroup; CRIU waits for ever for such a one."""
     for hierarchy in hierarchies:
         if hierarchy.unified:
-            if "frozen 1" in _read(os.path.join(hierarchy.directory, "cgroup.events")).splitlines():
-                return True
-        elif "freezer" in hierarchy.controllers:
-            if _read(os.path.join(hierarchy.directory, "freezer.state")).strip() in ("FROZEN", "FREEZING"):
-                return True
+            found = "frozen 1" in _read(os.path.join(hierarchy.directory, "cgroup.events")).splitlines()
+        else:
+            state = _read(os.path.join(hierarchy.directory, "freezer.state")).strip()
+            found = "freezer" in hierarchy.controllers and state in ("FROZEN", "FREEZING")
+        if found:
+            return True
     return False
 
 

@@ -25,6 +25,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _install_record,
     _names,
     _network_lock,
+    _nic_records,
     _nics,
     _plan_dump,
     _plan_remove,
@@ -86,7 +87,8 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
     record = _install_record.read()
     if record is None:
         raise StasisError(
-            "This host has no CRIU, hook and launcher from the role stasis.lxc.criu.", "Apply the role stasis.lxc.criu to it."
+            "This host has no CRIU, hook and launcher from the role stasis.lxc.criu.",
+            "Apply the role stasis.lxc.criu to it.",
         )
     _install_record.verify(record)
     for script in wanted.action_scripts:
@@ -114,7 +116,14 @@ def _config_options(path: str) -> list[str]:
 
 
 def _checkpoint(
-    wanted: Wanted, runner: Runner, host: Host, record: InstallRecord, container: Container, *, check_mode: bool, lock: int
+    wanted: Wanted,
+    runner: Runner,
+    host: Host,
+    record: InstallRecord,
+    container: Container,
+    *,
+    check_mode: bool,
+    lock: int,
 ) -> Result:
     image = _image.look(wanted.directory)
     stale = _stale_reasons(container, image)
@@ -122,7 +131,9 @@ def _checkpoint(
     result = _result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
-    lock_method = _network_lock.choose(wanted.network_lock, container.nics, container.connections, runner, host.criu_path)
+    lock_method = _network_lock.choose(
+        wanted.network_lock, container.nics, container.connections, runner, host.criu_path
+    )
     order = _dump_order(wanted, host, record, container, image, plan, lock_method)
     result.command = list(order.argv)
     if check_mode:
@@ -130,6 +141,7 @@ def _checkpoint(
     manifest, warnings = _dump.dump(runner, container, wanted, order, lock)
     result.checkpoint = manifest
     result.stats = manifest["stats"]
+    result.init_pid = 0 if wanted.stop else result.init_pid
     result.log_path = os.path.join(wanted.directory, "dump.log")
     result.warnings += warnings
     return result
@@ -221,7 +233,9 @@ def _restore_order(
 ) -> _restore.RestoreOrder:
     manifest = image.manifest or {}
     options = _remembered(wanted, manifest["options"])
-    nics = tuple(_nics.retarget(_nics.read_records(image.path), list(wanted.nics)))
+    # The records are LXC's own form and know veths only; the manifest knows the others.
+    others = [_nics.Nic(**one) for one in manifest["nics"] if one["kind"] != "veth"]
+    nics = tuple(_nics.retarget([*_nic_records.read_records(image.path), *others], list(wanted.nics)))
 
     def arguments(work: str) -> list[str]:
         return _criu_command.restore(
@@ -264,14 +278,17 @@ def _refuse_network(container: Container, nics: t.Sequence[_nics.Nic], runner: R
     own = {nic.veth for nic in container.nics} if will_stop else set()
     faults = [fault for fault in faults if not any(veth and veth in fault.split() for veth in own)]
     if faults:
-        raise StasisError(" ".join(faults), "Name another bridge or veth in the option nics, or put it right on the host.")
+        raise StasisError(
+            " ".join(faults), "Name another bridge or veth in the option nics, or put it right on the host."
+        )
 
 
 def _stop(container: Container, runner: Runner, wanted: Wanted) -> None:
     done = runner.run(["lxc-stop", "-P", container.lxc_path, "-n", container.name, "-k"], timeout=wanted.timeout)
     if done.rc != 0 or not _container.wait_stopped(runner, container, 60.0):
         raise StasisError(
-            f"{container.name} could not be stopped: {done.stderr.strip()[:300]}", "Stop it by hand, then run the task again."
+            f"{container.name} could not be stopped: {done.stderr.strip()[:300]}",
+            "Stop it by hand, then run the task again.",
         )
 
 

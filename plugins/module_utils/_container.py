@@ -13,7 +13,14 @@ import time
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _autostart, _cgroups, _lxc_config, _nics, _rootfs, _sockets
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _autostart,
+    _cgroups,
+    _lxc_config,
+    _nics,
+    _rootfs,
+    _sockets,
+)
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import MountMap
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
@@ -123,6 +130,9 @@ def observe(runner: Runner, name: str, lxc_path: str) -> Container:
     init = process(init_pid) if init_pid else None
     if state in (RUNNING, FROZEN) and init is not None:
         cgroups = tuple(_cgroups.observe(init.pid))
+        if _cgroups.frozen(cgroups):
+            # LXC knows only of its own lxc-freeze.
+            state = FROZEN
         facts = {
             "init": init,
             "monitor": process(parent(init.pid)),

@@ -83,14 +83,7 @@ class RestoreFacts:
 # Options that decide what the module promises. criu_args and criu_config may not touch them.
 # A name that takes no value here and one that does are alike: only the name counts.
 MANAGED_OPTIONS = frozenset(
-    """
-    action-script address autodetach cgroup-root config daemon exec-cmd external ext-mount-map file-locks force-irmap
-    freeze-cgroup ghost-limit help images-dir inherit-fd join-ns lazy-pages leave-running leave-stopped link-remap
-    log-file lsm-profile manage-cgroups network-lock no-default-config page-server pidfile port prev-images-dir
-    restore-detached restore-sibling root skip-in-flight status-fd stream tcp-close tcp-established track-mem tree
-    unprivileged veth-pair version verbosity work-dir swrk cgroup-props cgroup-props-file pre-dump-mode check-only
-    D W o t d S s R r V v h L
-    """.split()
+    ["action-script", "address", "autodetach", "cgroup-root", "config", "daemon", "exec-cmd", "external", "ext-mount-map", "file-locks", "force-irmap", "freeze-cgroup", "ghost-limit", "help", "images-dir", "inherit-fd", "join-ns", "lazy-pages", "leave-running", "leave-stopped", "link-remap", "log-file", "lsm-profile", "manage-cgroups", "network-lock", "no-default-config", "page-server", "pidfile", "port", "prev-images-dir", "restore-detached", "restore-sibling", "root", "skip-in-flight", "status-fd", "stream", "tcp-close", "tcp-established", "track-mem", "tree", "unprivileged", "veth-pair", "version", "verbosity", "work-dir", "swrk", "cgroup-props", "cgroup-props-file", "pre-dump-mode", "check-only", "D", "W", "o", "t", "d", "S", "s", "R", "r", "V", "v", "h", "L"]
 )
 
 
@@ -102,7 +95,9 @@ def check_extra_arguments(arguments: t.Sequence[str], where: str) -> None:
     """
     for word in arguments:
         if any(ord(char) < 32 for char in word) or not word:
-            raise StasisError(f"{where} contains an empty word or a control character.", "Give each argument as a word.")
+            raise StasisError(
+                f"{where} contains an empty word or a control character.", "Give each argument as a word."
+            )
         if not word.startswith("-"):
             continue
         name = word.lstrip("-").split("=", 1)[0]
@@ -129,7 +124,12 @@ def dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
 
 def pre_dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
     """The argv of `criu pre-dump`; the mount maps have the form of a dump (liblxc gives a restore's)."""
-    argv = [criu, "pre-dump", *_common(options, facts.images, "pre-dump.log", facts.hook), *_dump_common(options, facts)]
+    argv = [
+        criu,
+        "pre-dump",
+        *_common(options, facts.images, "pre-dump.log", facts.hook),
+        *_dump_common(options, facts),
+    ]
     return [*argv, *options.criu_args]
 
 

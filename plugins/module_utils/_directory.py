@@ -29,8 +29,12 @@ def check(path: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise StasisError(f"directory {path} is not a directory.", "Name another path; it is made by the task.")
     if os.path.ismount(path):
-        raise StasisError(f"directory {path} is a mount point.", "Name a directory below it, for example one per container.")
+        raise StasisError(
+            f"directory {path} is a mount point.", "Name a directory below it, for example one per container."
+        )
     if status.st_uid != 0:
-        raise StasisError(f"directory {path} belongs to uid {status.st_uid}.", "It holds a container's memory; make it root's.")
+        raise StasisError(
+            f"directory {path} belongs to uid {status.st_uid}.", "It holds a container's memory; make it root's."
+        )
     if status.st_mode & 0o022:
         raise StasisError(f"directory {path} can be written by others than root.", f"Run chmod 700 {path}.")

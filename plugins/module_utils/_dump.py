@@ -19,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _criu_stats,
     _files,
     _image,
+    _nic_records,
     _nics,
     _rootfs,
     _runner,
@@ -68,7 +69,7 @@ def dump(
     work = _workspace.Workspace(wanted.name, "dump")
     staging = _image.stage(wanted.directory, order.draft)
     try:
-        _nics.write_records(staging, container.nics)
+        _nic_records.write_records(staging, container.nics)
         if container.tty:
             _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
         if order.inhibit:
@@ -171,4 +172,3 @@ def _failure(
         log_errors=hook + errors,
         command=list(done.argv),
     )
-

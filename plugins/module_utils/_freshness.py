@@ -74,7 +74,9 @@ def reasons(then: Then, now: Now) -> list[str]:
 
 def _fingerprint_reasons(then: Then, now: Now) -> list[str]:
     if then.fingerprint is None:
-        return ["The root file system was not fingerprinted when the container stopped, so nothing shows that it is unchanged."]
+        return [
+            "The root file system was not fingerprinted when the container stopped, so nothing shows that it is unchanged."
+        ]
     if now.fingerprint is None:
         return ["The root file system cannot be read, so nothing shows that it is unchanged."]
     if now.fingerprint["digest"] == then.fingerprint["digest"]:

@@ -39,7 +39,8 @@ def check_path(path: str, option: str) -> str:
         )
     if path != os.path.normpath(path) or path.startswith("//") or path == "/":
         raise StasisError(
-            f"{option} {path!r} is not a plain path.", "Leave out '..', '.', doubled and trailing slashes, and '/' itself."
+            f"{option} {path!r} is not a plain path.",
+            "Leave out '..', '.', doubled and trailing slashes, and '/' itself.",
         )
     if any(part.startswith("-") for part in path.split("/")):
         raise StasisError(f"{option} {path!r} has a part that starts with a dash.", "Choose another name.")

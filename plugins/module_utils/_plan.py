@@ -47,7 +47,8 @@ def check_owner(image: Image, wanted: Wanted) -> None:
     """Refuse a directory that is not ours or belongs to another container."""
     if image.state == _image.FOREIGN:
         raise StasisError(
-            f"{image.path} is not a checkpoint. {image.problem}", "Name a directory that is absent or holds a checkpoint."
+            f"{image.path} is not a checkpoint. {image.problem}",
+            "Name a directory that is absent or holds a checkpoint.",
         )
     known = image.manifest is not None or image.draft is not None
     if known and not image.belongs_to(wanted.name, wanted.lxc_path):

@@ -26,7 +26,8 @@ def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Seque
         return _plan_stopped(container, image, wanted, stale)
     if container.state == _container.FROZEN:
         raise StasisError(
-            f"{container.name} is frozen, and CRIU would wait for it for ever.", f"Run lxc-unfreeze -n {container.name} first."
+            f"{container.name} is frozen, and CRIU would wait for it for ever.",
+            f"Run lxc-unfreeze -n {container.name} first.",
         )
     if container.state != _container.RUNNING or container.init is None:
         raise StasisError(f"{container.name} is {container.state}.", "Wait until it is RUNNING or STOPPED.")
@@ -34,7 +35,8 @@ def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Seque
         return Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
     if image.state == _image.DAMAGED and not wanted.overwrite:
         raise StasisError(
-            f"The checkpoint in {image.path} is damaged: {image.problem}", "Set overwrite: true to replace it, or remove it."
+            f"The checkpoint in {image.path} is damaged: {image.problem}",
+            "Set overwrite: true to replace it, or remove it.",
         )
     check_dumpable(container, wanted)
     after = _result.situation(_container.STOPPED if wanted.stop else _container.RUNNING, _image.SEALED)
@@ -46,7 +48,9 @@ def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Seque
             f"{container.name} is started by {' and '.join(starters)}; a start makes the checkpoint stale before it is restored."
         )
     if container.outsiders and not wanted.stop:
-        warnings.append(f"Not in the checkpoint: {_list_outsiders(container)}, which lxc-attach put beside the container.")
+        warnings.append(
+            f"Not in the checkpoint: {_list_outsiders(container)}, which lxc-attach put beside the container."
+        )
     return Plan(_result.DUMP, before, after, inhibit=inhibit, warnings=tuple(warnings))
 
 
@@ -54,7 +58,8 @@ def _plan_stopped(container: Container, image: Image, wanted: Wanted, stale: t.S
     before = _result.situation(container.state, image.state)
     if image.state == _image.ABSENT:
         raise StasisError(
-            f"{container.name} is not running, and there is no checkpoint in {image.path}.", "Start the container first."
+            f"{container.name} is not running, and there is no checkpoint in {image.path}.",
+            "Start the container first.",
         )
     if image.state != _image.SEALED:
         raise StasisError(
@@ -63,7 +68,9 @@ def _plan_stopped(container: Container, image: Image, wanted: Wanted, stale: t.S
         )
     created = image.manifest["created"] if image.manifest else ""
     if wanted.overwrite and not wanted.stop:
-        raise StasisError(f"{container.name} is not running, so it cannot be dumped anew.", "Start it, or leave out overwrite.")
+        raise StasisError(
+            f"{container.name} is not running, so it cannot be dumped anew.", "Start it, or leave out overwrite."
+        )
     if wanted.stop and stale:
         raise StasisError(
             f"{container.name} is not running, and the checkpoint in {image.path}, made {created}, is stale: {' '.join(stale)}",
@@ -77,7 +84,8 @@ def check_dumpable(container: Container, wanted: Wanted) -> None:
     """Everything known before the freeze that would lose something or fail."""
     if wanted.stop and container.ephemeral:
         raise StasisError(
-            f"{container.name} is ephemeral: LXC destroys it when it stops.", "Set lxc.ephemeral = 0, or leave out stop."
+            f"{container.name} is ephemeral: LXC destroys it when it stops.",
+            "Set lxc.ephemeral = 0, or leave out stop.",
         )
     if wanted.stop and wanted.autostart == "refuse" and container.autostart.reasons:
         raise StasisError(
@@ -86,7 +94,9 @@ def check_dumpable(container: Container, wanted: Wanted) -> None:
         )
     problems = [problem for nic in container.nics for problem in nic.problems]
     if problems:
-        raise StasisError(f"{container.name}: {' '.join(problems)}", "Nothing was frozen; change the network device first.")
+        raise StasisError(
+            f"{container.name}: {' '.join(problems)}", "Nothing was frozen; change the network device first."
+        )
     if wanted.stop and container.outsiders:
         raise StasisError(
             f"{container.name} has processes that are not children of its init: {_list_outsiders(container)}.",
@@ -95,7 +105,8 @@ def check_dumpable(container: Container, wanted: Wanted) -> None:
     inside = f"{container.lxc_path}/{container.name}"
     if (wanted.directory + "/").startswith((inside + "/", container.rootfs.backing.rstrip("/") + "/")):
         raise StasisError(
-            f"{wanted.directory} is inside the container's own directory.", "Keep checkpoints outside of it, where lxc-destroy leaves them."
+            f"{wanted.directory} is inside the container's own directory.",
+            "Keep checkpoints outside of it, where lxc-destroy leaves them.",
         )
 
 

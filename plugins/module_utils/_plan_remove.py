@@ -22,7 +22,12 @@ def plan_remove(state: str, image: Image, wanted: Wanted, stale: t.Sequence[str]
     if image.state == _image.ABSENT:
         return Plan(_result.NONE, before, before)
     check_owner(image, wanted)
-    if state == _container.STOPPED and image.state in (_image.SEALED, _image.COMMITTED) and not stale and not wanted.force:
+    if (
+        state == _container.STOPPED
+        and image.state in (_image.SEALED, _image.COMMITTED)
+        and not stale
+        and not wanted.force
+    ):
         raise StasisError(
             f"{image.path} is the only fresh checkpoint of {wanted.name}, which is stopped: its running state would be lost.",
             "Restore it first, or set force: true.",

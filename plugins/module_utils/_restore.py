@@ -21,6 +21,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _dump,
     _files,
     _image,
+    _nic_records,
     _nics,
     _rootfs,
     _runner,
@@ -61,13 +62,18 @@ class Restored:
 
 
 def restore(
-    runner: _runner.Runner, container: Container, image: Image, wanted: Wanted, record: InstallRecord, order: RestoreOrder
+    runner: _runner.Runner,
+    container: Container,
+    image: Image,
+    wanted: Wanted,
+    record: InstallRecord,
+    order: RestoreOrder,
 ) -> Restored:
     """Restore a stopped container; raises StasisError with `log_path`, `log_errors`, `rc` and `command`."""
     work = _workspace.Workspace(wanted.name, "restore")
     nics = work.file("nics")
     os.mkdir(nics, 0o700)
-    _nics.write_records(nics, order.nics)
+    _nic_records.write_records(nics, order.nics)
     work.write_lines("argv", order.arguments(work.path))
     with contextlib.suppress(FileNotFoundError):
         # liblxc reads it from the directory it is given, which is not the image.

@@ -41,8 +41,8 @@ class Result:
     diff: dict[str, t.Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, t.Any]:
-        """For exit_json or fail_json."""
-        return dict(vars(self))
+        """For exit_json or fail_json; the warnings go their own way, through AnsibleModule.warn()."""
+        return {key: value for key, value in vars(self).items() if key != "warnings"}
 
 
 def situation(container: str, image: str) -> dict[str, str]:

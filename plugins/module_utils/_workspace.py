@@ -82,7 +82,9 @@ def locked(name: str, lxc_path: str, timeout: float, locks: str = LOCKS) -> t.It
     module that was killed for as long as its CRIU goes on.
     """
     _files.make_directories(locks)
-    descriptor = os.open(os.path.join(locks, key(name, lxc_path) + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(
+        os.path.join(locks, key(name, lxc_path) + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     try:
         deadline = time.monotonic() + timeout
         while True:

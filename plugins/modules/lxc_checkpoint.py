@@ -366,7 +366,7 @@ stale_reasons:
   elements: str
 warnings:
   description: What is not as it should be although the task did its work.
-  returned: always
+  returned: where there is something to say
   type: list
   elements: str
 notes:
@@ -382,7 +382,6 @@ recovered:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import argument_spec
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpoint import run
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -394,10 +393,12 @@ def main() -> None:
     """Hand the parameters over, and the result back."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     try:
-        result = run(module.params, SystemRunner(), check_mode=module.check_mode).as_dict()
+        result = run(module.params, SystemRunner(), check_mode=module.check_mode)
     except StasisError as exc:
         module.fail_json(msg=exc.message, **{**Result().as_dict(), **exc.data})
-    module.exit_json(**result)
+    for warning in result.warnings:
+        module.warn(warning)
+    module.exit_json(**result.as_dict())
 
 
 if __name__ == "__main__":

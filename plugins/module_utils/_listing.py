@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""List the checkpoints below a path; changes nothing."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _image, _names
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+
+def listing(path: str, *, verify: bool) -> list[dict[str, t.Any]]:
+    """Every checkpoint at path or below it, sealed or not, ordered by path.
+
+    verify: read every file of each sealed one and compare it with its hash. Directories that are not checkpoints are
+    looked into, symbolic links and other file systems are not. Raises StasisError where path cannot be read.
+    """
+    _names.check_path(path, "path")
+    try:
+        device = os.lstat(path).st_dev
+    except OSError as exc:
+        raise StasisError(
+            f"path {path} cannot be read: {exc.strerror}.", "Name a directory on the managed host."
+        ) from exc
+    if not os.path.isdir(path) or os.path.islink(path):
+        raise StasisError(
+            f"path {path} is not a directory.", "Name a checkpoint, or a directory with checkpoints in it."
+        )
+    found = []
+    for directory, children, _files in os.walk(path, onerror=_refuse):
+        image = _image.look(directory)
+        if image.state != _image.FOREIGN:
+            children.clear()
+            found.append(_describe(image, verify=verify))
+            continue
+        children[:] = sorted(child for child in children if os.lstat(os.path.join(directory, child)).st_dev == device)
+    return found
+
+
+def _refuse(error: OSError) -> None:
+    raise StasisError(
+        f"{error.filename} cannot be read: {error.strerror}.", "Run the task as root (become: true)."
+    ) from error
+
+
+def _describe(image: _image.Image, *, verify: bool) -> dict[str, t.Any]:
+    faults = [image.problem] if image.problem else []
+    if verify and image.manifest is not None:
+        faults = _image.verify(image)
+    about = image.manifest or image.draft or {}
+    return {
+        "path": image.path,
+        "state": _image.DAMAGED if faults else image.state,
+        "container": about.get("container", ""),
+        "lxc_path": about.get("lxc_path", ""),
+        "size": sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(image.path)),
+        "restored": [vars(record) for record in image.consumed],
+        "verified": verify and image.manifest is not None and not faults,
+        "faults": faults,
+        "manifest": image.manifest or {},
+    }
