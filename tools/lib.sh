@@ -57,6 +57,14 @@ private_environment() {
     done
 }
 
+# alone: waits until no other lint or unit run works in this checkout; they share ansible-test's output.
+alone() {
+    exec 8>"$work/ansible-test.lock"
+    flock -n 8 && return
+    printf '%s: waiting for another run in this checkout\n' "${0##*/}"
+    flock 8
+}
+
 # count PASSED FAILED: what a stage adds to the summary of tools/test.
 count() {
     [ -z "${STASIS_RESULTS:-}" ] || printf '%s %s\n' "$1" "$2" >>"$STASIS_RESULTS/counts"
