@@ -144,7 +144,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
             raise StasisError(
                 f"{option} has no meaning with state={state}.", f"Leave it out; it is for state={' and '.join(states)}."
             )
-    value = {option: params[option] if option in given else default for option, (_, default) in APPLIES.items()}
+    value = {option: params[option] if option in given else row[1] for option, row in APPLIES.items()}
     _names.check_name(params["name"])
     _names.check_path(params["directory"], "directory")
     _names.check_path(params["lxc_path"], "lxc_path")

@@ -140,7 +140,8 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
         _files.write_durably(os.path.join(staging, DRAFT), json.dumps(draft, indent=1, sort_keys=True) + "\n")
     except OSError as exc:
         raise StasisError(
-            f"{staging} cannot be written: {exc.strerror}.", "Make the file system writable, or choose another directory."
+            f"{staging} cannot be written: {exc.strerror}.",
+            "Make the file system writable, or choose another directory.",
         ) from exc
     return staging
 
