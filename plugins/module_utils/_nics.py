@@ -13,12 +13,28 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils._bridge_ports import read_port
+from ansible_collections.stasis.lxc.plugins.module_utils._bridge_ports import (
+    FRESH_PORT,
+    is_bridge,
+    port_state,
+    read_port,
+    vlan_lines,
+)
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._lxc_config import ConfiguredNic
+from ansible_collections.stasis.lxc.plugins.module_utils._nic_problems import (
+    Link,
+    fdb_problems,
+    foreign_problem,
+    inside_problems,
+    is_plain_name,
+    mdb_problems,
+    own_addresses,
+    qdisc_problems,
+    route_problems,
+    veth_problems,
+)
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
-
-Link = t.Mapping[str, t.Any]
 
 
 @dataclass(frozen=True)
@@ -55,43 +71,62 @@ def observe(
     """The NICs of the running container whose init is init_pid, by rising number.
 
     Read from the kernel, not from the configuration: that holds for restored containers, for unnamed NICs and for
-    what was changed since the start. Raises StasisError where the container is gone or `ip` fails.
+    what was changed since the start. A configured NIC that is not there any more is left out. An interface that
+    the configuration does not name gets the next free number: a veth or macvlan that was moved in is kept like
+    the others; what the container made itself (bridge, tun, veth to a namespace of its own) has its kind, and no
+    problems where CRIU keeps it.
+    Raises StasisError where the container is gone or a program of iproute2 fails.
     """
     if _shares_host_network(init_pid, proc):
+        # LXC makes no network namespace where every NIC is of type none; CRIU then leaves the host's alone.
         index = next((nic.index for nic in configured if nic.type == "none"), 0)
         return [Nic(index, "none")]
     inside = inside_links(init_pid, runner, proc)
-    outside = _links(runner, ["ip", "-j", "-d", "link"])
-    by_index = {int(link["ifindex"]): link for link in outside}
-    nics: list[Nic] = []
-    for index, link in _correlate(inside, configured):
-        peer = by_index.get(int(link.get("link_index", 0)))
-        if _kind(link) == "veth" and peer is not None and peer.get("link_index") == link["ifindex"]:
-            bridge = str(peer.get("master", ""))
-            port = read_port(str(peer["ifname"]), sysfs) if bridge else {}
-            nics.append(
-                Nic(
-                    index,
-                    "veth",
-                    name=str(link["ifname"]),
-                    veth=str(peer["ifname"]),
-                    bridge=bridge,
-                    mac=str(peer["address"]),
-                    mtu=int(peer["mtu"]),
-                    port=port,
-                )
-            )
-    return nics
+    outside = {int(link["ifindex"]): link for link in _list(runner, ["ip", "-j", "-d", "addr"])}
+    view = _View(runner, sysfs, outside)
+    numbered = correlate(inside, configured)
+    types = {nic.index: nic for nic in configured}
+    nics = [_observed(view, index, link, types.get(index)) for index, link in numbered]
+    nics += [Nic(nic.index, "empty") for nic in configured if nic.type == "empty"]
+    return sorted(nics, key=lambda nic: nic.index)
 
 
 def inside_links(init_pid: int, runner: Runner, proc: str = "/proc") -> list[Link]:
-    """`ip -j -d link` in the network namespace of init_pid.
+    """`ip -j -d addr` in the network namespace of init_pid.
 
     nsenter, because `ip -n` takes only names below /run/netns, and giving a namespace a name would leave
     something behind on the host; nsenter comes with util-linux, which every host has. Only the network namespace
     is entered, so the `ip` that runs is the host's own.
     """
-    return _links(runner, ["nsenter", f"--net={proc}/{init_pid}/ns/net", "ip", "-j", "-d", "link"])
+    return _list(runner, ["nsenter", f"--net={proc}/{init_pid}/ns/net", "ip", "-j", "-d", "addr"])
+
+
+def correlate(inside: t.Sequence[Link], configured: t.Sequence[ConfiguredNic]) -> list[tuple[int, Link]]:
+    """Each interface inside, but for lo, with its number. Pure.
+
+    liblxc names the NICs as configured, a phys without a name like its link, and then lets the kernel give every
+    other one, by rising number, the lowest `ethN` that is left. CRIU restores the names. What carries another name
+    by now is told by its kind, in the order in which it was created.
+    """
+    left = {str(link["ifname"]): link for link in inside if link["ifname"] != "lo"}
+    expecting = [nic for nic in configured if nic.type not in ("empty", "none")]
+    names = {nic.index: nic.name or nic.link for nic in expecting if nic.name or nic.type == "phys"}
+    for nic in expecting:
+        if nic.index not in names:
+            names[nic.index] = next(
+                name for name in map("eth{}".format, range(len(names) + 1)) if name not in names.values()
+            )
+    found: dict[int, Link] = {}
+    for nic in expecting:
+        if names[nic.index] in left:
+            found[nic.index] = left.pop(names[nic.index])
+    for nic in expecting:
+        same_kind = [name for name, link in left.items() if _kind(link) == nic.type]
+        if nic.index not in found and same_kind:
+            found[nic.index] = left.pop(min(same_kind, key=lambda name: int(left[name]["ifindex"])))
+    after = max((nic.index for nic in configured), default=-1) + 1
+    others = sorted(left.values(), key=lambda link: int(link["ifindex"]))
+    return sorted([*found.items(), *enumerate(others, after)], key=lambda pair: pair[0])
 
 
 def criu_externals(nics: t.Sequence[Nic]) -> list[str]:
@@ -112,31 +147,173 @@ def criu_externals(nics: t.Sequence[Nic]) -> list[str]:
 
 
 def retarget(nics: t.Sequence[Nic], wanted: t.Sequence[t.Mapping[str, str | None]]) -> list[Nic]:
-    """The NICs with the changes of option `nics`: name (inside) and bridge, veth or both. Pure.
+    """The NICs with the changes of the option `nics`: name (inside) and bridge, veth or both. Pure.
 
-    Raises StasisError for a name that no veth of the checkpoint has, or that comes twice, and for interface names
-    that the kernel would not take.
+    The port's attributes and VLANs go with the NIC to its new bridge. Raises StasisError for a name that no veth of
+    the checkpoint has or that comes twice, for interface names that cannot be, and for two veths of one name.
     """
-    changed = {nic.name: nic for nic in nics}
+    changed = {nic.name: nic for nic in nics if nic.kind == "veth"}
+    seen: set[str] = set()
     for change in wanted:
-        nic = changed[str(change["name"])]
-        changed[nic.name] = dataclasses.replace(
+        name = change.get("name") or ""
+        if name not in changed:
+            have = ", ".join(changed) or "no veth at all"
+            raise StasisError(f"nics: the checkpoint has no veth {name!r} inside; it has {have}.", "Correct name.")
+        if name in seen:
+            raise StasisError(f"nics: {name} is given twice.", "Give it once, with bridge and veth together.")
+        seen.add(name)
+        for option in ("bridge", "veth"):
+            value = change.get(option)
+            if value is not None and not is_plain_name(value):
+                raise StasisError(
+                    f"nics: {value!r} cannot be the {option} of {name}.",
+                    "Give an interface name: 1 to 15 letters, digits and . _ + -, without one of . + - in front.",
+                )
+        nic = changed[name]
+        changed[name] = dataclasses.replace(
             nic, bridge=change.get("bridge") or nic.bridge, veth=change.get("veth") or nic.veth
         )
-    return [changed[nic.name] for nic in nics]
+    veths = [nic.veth for nic in changed.values()]
+    twice = sorted({veth for veth in veths if veths.count(veth) > 1})
+    if twice:
+        raise StasisError(f"nics: {twice[0]} would be the host side of two NICs.", "Give each its own veth.")
+    return [changed[nic.name] if nic.kind == "veth" else nic for nic in nics]
 
 
-def attached(nics: t.Sequence[Nic], runner: Runner) -> list[str]:
-    """What of the NICs is not as recorded on the host, one line each: to be asked after CRIU's network-unlock,
+def attached(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> list[str]:
+    """What of the veths is not on the host as recorded, one line each; [] where all is well.
 
-    because CRIU ignores the hook's failure there.
+    To be asked after CRIU's network-unlock, because CRIU ignores it when the hook fails there.
     """
-    return []
+    there = {str(link["ifname"]): link for link in _list(runner, ["ip", "-j", "-d", "link"])}
+    ours = [nic for nic in nics if nic.kind == "veth"]
+    vlans = _vlans(runner) if any(nic.vlans for nic in ours) else {}
+    faults: list[str] = []
+    for nic in ours:
+        link = there.get(nic.veth)
+        if link is None:
+            faults.append(f"{nic.name}: its host side {nic.veth} does not exist.")
+            continue
+        checks = [("bridge", nic.bridge or "none", str(link.get("master", "none")))]
+        if nic.mac:
+            checks.append(("MAC", nic.mac, str(link["address"])))
+        if nic.mtu:
+            checks.append(("MTU", str(nic.mtu), str(link["mtu"])))
+        checks.append(("state", "up", "up" if "UP" in link["flags"] else "down"))
+        if nic.bridge and nic.bridge == link.get("master"):
+            port = read_port(nic.veth, sysfs)
+            for key in sorted({**nic.port, **port}):
+                fresh = FRESH_PORT.get(key, "")
+                checks.append((f"port attribute {key}", nic.port.get(key, fresh), port.get(key, fresh)))
+            if nic.vlans:
+                have = vlan_lines(vlans.get(nic.veth, []), nic.bridge, sysfs)
+                checks.append(("VLANs", ", ".join(nic.vlans), ", ".join(have)))
+        faults += [
+            f"{nic.name}: the {what} of its host side {nic.veth} is {now}, not {wanted}."
+            for what, wanted, now in checks
+            if wanted != now
+        ]
+    return faults
 
 
-def free_names(nics: t.Sequence[Nic], runner: Runner) -> list[str]:
+def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> list[str]:
     """What stands in the way of creating the NICs on this host, one line each; [] where nothing does."""
-    return []
+    taken: dict[str, str] = {}
+    for link in _list(runner, ["ip", "-j", "-d", "link"]):
+        for name in [str(link["ifname"]), *link.get("altnames", ())]:
+            taken[name] = str(link["ifname"])
+    faults: list[str] = []
+    for nic in nics:
+        if nic.kind == "veth" and nic.veth in taken:
+            faults.append(f"{nic.name}: an interface {nic.veth} exists already; give another veth in the option nics.")
+        if nic.bridge and not is_bridge(nic.bridge, sysfs):
+            what = "is not a Linux bridge" if nic.bridge in taken else "does not exist"
+            faults.append(f"{nic.name}: the bridge {nic.bridge} {what}; name another one in the option nics.")
+        if nic.kind in ("macvlan", "phys") and nic.link not in taken:
+            faults.append(f"{nic.name}: the interface {nic.link}, which this {nic.kind} needs, does not exist.")
+    return faults
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is asked of the host about one NIC after the other; outside: its interfaces by their index."""
+
+    runner: Runner
+    sysfs: str
+    outside: t.Mapping[int, Link]
+
+
+def _observed(view: _View, index: int, link: Link, configured: ConfiguredNic | None) -> Nic:
+    name, kind = str(link["ifname"]), _kind(link)
+    problems = inside_problems(link)
+    # An index says nothing without its namespace: only together with link_netnsid the other end is elsewhere.
+    other = view.outside.get(int(link.get("link_index", 0)), {}) if "link_netnsid" in link else {}
+    if configured is not None and configured.type == "phys":
+        problems.insert(
+            0,
+            "is of type phys, which does not survive: CRIU cannot dump a physical interface, and "
+            "liblxc does not give one back that was restored; use a veth in a bridge with it",
+        )
+        nic = Nic(index, "phys", name, link=configured.link)
+    elif kind == _kind(other) == "veth" and other.get("link_index") == link["ifindex"]:
+        nic = _veth(view, index, name, other)
+        problems += veth_problems(other) + _host_problems(view, other)
+    elif kind == "macvlan" and other:
+        nic = Nic(index, "macvlan", name, link=str(other["ifname"]))
+    elif kind == "veth" and configured is not None:
+        problems.append("is a veth whose other end is not on the host; move it back")
+        nic = Nic(index, "veth", name)
+    else:
+        reason = foreign_problem(link)
+        problems += [reason] if reason else []
+        nic = Nic(index, kind or "phys", name)
+    return dataclasses.replace(nic, problems=tuple(f"{name} {problem}." for problem in problems))
+
+
+def _veth(view: _View, index: int, name: str, peer: Link) -> Nic:
+    veth, bridge = str(peer["ifname"]), str(peer.get("master", ""))
+    nic = Nic(
+        index,
+        "veth",
+        name,
+        veth=veth,
+        bridge=bridge,
+        mac=str(peer["address"]),
+        mtu=int(peer["mtu"]),
+        addresses=tuple(own_addresses(peer)),
+    )
+    if not bridge:
+        return nic
+    return dataclasses.replace(
+        nic,
+        port=read_port(veth, view.sysfs),
+        vlans=vlan_lines(_vlans(view.runner).get(veth, []), bridge, view.sysfs),
+        state=port_state(peer, view.sysfs),
+    )
+
+
+def _host_problems(view: _View, peer: Link) -> list[str]:
+    veth, bridge = str(peer["ifname"]), str(peer.get("master", ""))
+    run = view.runner
+    found: list[str] = []
+    if bridge and is_bridge(bridge, view.sysfs):
+        found += fdb_problems(peer, _list(run, ["bridge", "-j", "fdb", "show", "brport", veth]))
+        found += mdb_problems(peer, _list(run, ["bridge", "-j", "mdb", "show", "dev", bridge]))
+    elif not bridge:
+        for family in ("-4", "-6"):
+            found += route_problems(
+                peer, _list(run, ["ip", family, "-j", "route", "show", "table", "all", "dev", veth])
+            )
+    try:
+        queues = _list(run, ["tc", "-j", "qdisc", "show", "dev", veth])
+    except StasisError:
+        # Some distributions ship tc apart from ip; who has none has at most the root discipline that ip shows.
+        queues = [{"kind": peer.get("qdisc", "noqueue")}]
+    return found + qdisc_problems(peer, queues)
+
+
+def _vlans(runner: Runner) -> dict[str, list[Link]]:
+    return {str(entry["ifname"]): entry["vlans"] for entry in _list(runner, ["bridge", "-j", "vlan", "show"])}
 
 
 def _shares_host_network(init_pid: int, proc: str) -> bool:
@@ -148,21 +325,19 @@ def _shares_host_network(init_pid: int, proc: str) -> bool:
         ) from exc
 
 
-def _links(runner: Runner, argv: t.Sequence[str]) -> list[Link]:
+def _list(runner: Runner, argv: t.Sequence[str]) -> list[Link]:
     done = runner.run(argv)
     if done.rc != 0:
         raise StasisError(
-            f"`{' '.join(argv)}` failed: {done.stderr.strip() or done.rc}.",
+            f"`{' '.join(argv)}` failed: {done.stderr.strip() or f'status {done.rc}'}.",
             "Check that the container still runs and that iproute2 is installed.",
         )
-    # Without any interface to list, `ip -j` prints nothing at all.
-    return [link for link in json.loads(done.stdout or "[]") if link]
+    try:
+        # Where there is nothing to list, iproute2 prints nothing at all, or one empty object.
+        return [entry for entry in json.loads(done.stdout.strip() or "[]") if entry]
+    except ValueError as exc:
+        raise StasisError(f"`{' '.join(argv)}` did not answer in JSON.", "Install iproute2 4.18 or newer.") from exc
 
 
 def _kind(link: Link) -> str:
     return str(link.get("linkinfo", {}).get("info_kind", ""))
-
-
-def _correlate(inside: t.Sequence[Link], configured: t.Sequence[ConfiguredNic]) -> list[tuple[int, Link]]:
-    """Each interface inside with its number."""
-    return [(number, link) for number, link in enumerate(link for link in inside if link["ifname"] != "lo")]

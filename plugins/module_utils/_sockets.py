@@ -84,10 +84,13 @@ def choose_lock(nics: t.Sequence[Nic], connections: t.Sequence[Connection]) -> s
     """What `network_lock: auto` means for this container: "bridge" or "criu". Pure.
 
     "bridge": the hook takes the veths out of their bridges, which stops every connection that leaves the
-    container, and is faster. "criu": CRIU's own packet filter, where something would go on over another way.
+    container, and is faster. "criu": CRIU's own packet filter, wherever something would go on over another way,
+    and where a veth has something that taking it out of its bridge would cost (its problems).
     """
-    if not nics or any(nic.kind not in ("veth", "empty") or (nic.kind == "veth" and not nic.bridge) for nic in nics):
-        return "criu"
+    for nic in nics:
+        bridged = nic.kind == "veth" and nic.bridge and not nic.problems
+        if not bridged and nic.kind != "empty":
+            return "criu"
     return "criu" if local_only(connections) else "bridge"
 
 
