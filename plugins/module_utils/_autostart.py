@@ -50,18 +50,24 @@ def inhibit(autostart: Autostart, config_path: str, runner: Runner) -> None:
     """
     if autostart.config:
         _write_block(config_path, _BLOCK)
+    disabled: list[str] = []
     try:
-        _systemctl(runner, "disable", autostart.units)
+        for unit in autostart.units:
+            _systemctl(runner, "disable", unit)
+            disabled.append(unit)
     except StasisError:
         if autostart.config:
             _write_block(config_path, "")
+        for unit in disabled:
+            _systemctl(runner, "enable", unit)
         raise
 
 
 def allow(units: t.Sequence[str], config_path: str, runner: Runner) -> None:
     """Undo inhibit()."""
     _write_block(config_path, "")
-    _systemctl(runner, "enable", units)
+    for unit in units:
+        _systemctl(runner, "enable", unit)
 
 
 def inhibited(config_text: str) -> bool:
@@ -70,21 +76,25 @@ def inhibited(config_text: str) -> bool:
 
 
 def without_block(text: str) -> str:
-    """The configuration without our block."""
+    """The configuration without our block; one that somebody has cut the end off stays, for it could hold more."""
     kept: list[str] = []
-    inside = False
+    block: list[str] = []
     for line in text.splitlines(keepends=True):
         if line.strip() == BEGIN:
-            inside = True
-        if not inside:
+            kept += block
+            block = [line]
+        elif block:
+            block.append(line)
+        else:
             kept.append(line)
         if line.strip() == END:
-            inside = False
-    return "".join(kept)
+            block.clear()
+    return "".join(kept + block)
 
 
 def _write_block(config_path: str, block: str) -> None:
-    with open(config_path, encoding="utf-8", errors="surrogateescape") as stream:
+    # newline="": line ends stay as they are.
+    with open(config_path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
         text = stream.read()
     bare = without_block(text)
     if block and bare and not bare.endswith("\n"):
@@ -93,10 +103,9 @@ def _write_block(config_path: str, block: str) -> None:
         replace_file(config_path, bare + block)
 
 
-def _systemctl(runner: Runner, verb: str, units: t.Sequence[str]) -> None:
-    for unit in units:
-        done = runner.run(["systemctl", verb, unit])
-        if done.rc != 0:
-            raise StasisError(
-                f"systemctl {verb} {unit} failed: {done.stderr.strip()[:300]}", f"Run systemctl {verb} {unit} by hand."
-            )
+def _systemctl(runner: Runner, verb: str, unit: str) -> None:
+    done = runner.run(["systemctl", verb, unit])
+    if done.rc != 0:
+        raise StasisError(
+            f"systemctl {verb} {unit} failed: {done.stderr.strip()[:300]}", f"Run systemctl {verb} {unit} by hand."
+        )

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from dataclasses import dataclass
 
@@ -83,35 +84,96 @@ class RestoreFacts:
 # Options that decide what the module promises. criu_args and criu_config may not touch them.
 # A name that takes no value here and one that does are alike: only the name counts.
 MANAGED_OPTIONS = frozenset(
-    ["action-script", "address", "autodetach", "cgroup-root", "config", "daemon", "exec-cmd", "external", "ext-mount-map", "file-locks", "force-irmap", "freeze-cgroup", "ghost-limit", "help", "images-dir", "inherit-fd", "join-ns", "lazy-pages", "leave-running", "leave-stopped", "link-remap", "log-file", "lsm-profile", "manage-cgroups", "network-lock", "no-default-config", "page-server", "pidfile", "port", "prev-images-dir", "restore-detached", "restore-sibling", "root", "skip-in-flight", "status-fd", "stream", "tcp-close", "tcp-established", "track-mem", "tree", "unprivileged", "veth-pair", "version", "verbosity", "work-dir", "swrk", "cgroup-props", "cgroup-props-file", "pre-dump-mode", "check-only", "D", "W", "o", "t", "d", "S", "s", "R", "r", "V", "v", "h", "L"]
+    (
+        "action-script",
+        "address",
+        "auto-dedup",
+        "autodetach",
+        "cgroup-props",
+        "cgroup-props-file",
+        "cgroup-root",
+        "check-only",
+        "close",
+        "config",
+        "daemon",
+        "enable-external-masters",
+        "enable-external-sharing",
+        "exec-cmd",
+        "ext-mount-map",
+        "external",
+        "feature",
+        "file-locks",
+        "force-irmap",
+        "freeze-cgroup",
+        "ghost-limit",
+        "help",
+        "images-dir",
+        "inherit-fd",
+        "join-ns",
+        "lazy-pages",
+        "leave-running",
+        "leave-stopped",
+        "libdir",
+        "link-remap",
+        "log-file",
+        "log-pid",
+        "lsm-profile",
+        "manage-cgroups",
+        "ms",
+        "network-lock",
+        "no-default-config",
+        "page-server",
+        "pidfile",
+        "port",
+        "pre-dump-mode",
+        "prev-images-dir",
+        "ps-socket",
+        "restore-detached",
+        "restore-sibling",
+        "root",
+        "skip-in-flight",
+        "status-fd",
+        "stream",
+        "swrk",
+        "tcp-close",
+        "tcp-established",
+        "track-mem",
+        "tree",
+        "unprivileged",
+        "verbosity",
+        "version",
+        "veth-pair",
+        "work-dir",
+    )
 )
+# The only short options that are free: shell-job and ext-unix-sk. Every other one is managed, also in a cluster (-jR).
+_FREE_SHORT = re.compile(r"-(j|x[0-9,]*)\Z")
 
 
 def check_extra_arguments(arguments: t.Sequence[str], where: str) -> None:
     """Raise StasisError where user-given CRIU arguments touch what the module manages.
 
     arguments: words as for the command line, each option with its dashes. where: named in the message.
-    CRIU uses getopt_long, which takes unique abbreviations, so those count too.
+    CRIU uses getopt_long, which takes unique abbreviations, so those count too, and so does `--no-` before a name.
     """
     for word in arguments:
         if any(ord(char) < 32 for char in word) or not word:
             raise StasisError(
                 f"{where} contains an empty word or a control character.", "Give each argument as a word."
             )
+        option = word.split("=", 1)[0]
         if not word.startswith("-"):
             continue
-        name = word.lstrip("-").split("=", 1)[0]
-        if not word.startswith("--"):
-            # -v4, -D/path: a short option with its value attached.
-            name = name[:1]
-            managed = name in MANAGED_OPTIONS
-        else:
-            managed = any(option.startswith(name) for option in MANAGED_OPTIONS if len(option) > 1)
-        if managed or not name:
+        if _is_managed(option[2:]) if word.startswith("--") else not _FREE_SHORT.match(word):
             raise StasisError(
-                f"{where} may not set {word.split('=', 1)[0]}, which this module manages.",
+                f"{where} may not set {option}, which this module manages.",
                 "Use the module's own option for it, or leave it out.",
             )
+
+
+def _is_managed(name: str) -> bool:
+    bare = name[len("no-") :] if name.startswith("no-") else name
+    return any(option.startswith((name, bare)) for option in MANAGED_OPTIONS)
 
 
 def dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import os
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _names
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _image, _names
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+# Of every Linux file system in use; an image is staged under a somewhat longer name beside its own.
+_NAME_MAX = 255
 
 
 def check(path: str) -> None:
     """Raise StasisError unless path is absent, or a plain directory of root's that only root can write, below
     parents of the same kind. It must not be a mount point, since an image is put there by renaming."""
     _names.check_parents(path, "directory")
+    if len(os.fsencode(os.path.basename(_image.staging_path(path)))) > _NAME_MAX:
+        raise StasisError(f"directory {path} has too long a name.", "Use a shorter one.")
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -28,7 +33,7 @@ def check(path: str) -> None:
         raise StasisError(f"directory {path} is a symbolic link.", f"Name what it points to: {os.path.realpath(path)}.")
     if not stat.S_ISDIR(status.st_mode):
         raise StasisError(f"directory {path} is not a directory.", "Name another path; it is made by the task.")
-    if os.path.ismount(path):
+    if os.path.realpath(path) in _files.mount_points():
         raise StasisError(
             f"directory {path} is a mount point.", "Name a directory below it, for example one per container."
         )

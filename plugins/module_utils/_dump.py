@@ -68,18 +68,20 @@ def dump(
     """
     work = _workspace.Workspace(wanted.name, "dump")
     staging = _image.stage(wanted.directory, order.draft)
+    inhibited = False
     try:
         _nic_records.write_records(staging, container.nics)
         if container.tty:
             _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
+            inhibited = True
         warnings = _run_criu(container, wanted, order, work, staging, lock)
     except Exception:
-        if order.inhibit:
-            _autostart.allow(container.autostart.units, container.config_path, runner)
         work.keep(os.path.join(staging, "dump.log"))
-        _files.remove_tree(staging)
+        _image.discard(wanted.directory)
+        if inhibited:
+            _autostart.allow(container.autostart.units, container.config_path, runner)
         raise
     fingerprint = None
     if wanted.stop:

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def sync_directory(path: str) -> None:
@@ -39,7 +42,8 @@ def write_durably(path: str, text: str, mode: int = 0o600) -> None:
 
 
 def replace_file(path: str, text: str) -> None:
-    """Replace a file's content in one step, keeping owner and mode."""
+    """Replace a file's content in one step, keeping owner and mode; a symbolic link stays one."""
+    path = os.path.realpath(path)
     status = os.stat(path)
     directory = os.path.dirname(path)
     descriptor, temporary = tempfile.mkstemp(prefix=".stasis-", dir=directory)
@@ -73,17 +77,34 @@ def exchange(first: str, second: str) -> None:
 
 def make_directories(path: str) -> None:
     """Create a directory and those above it that are missing, 0700."""
+    missing = []
+    above = path
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_directories(os.path.dirname(path))
-        os.mkdir(path, 0o700)
+        for directory in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
     except OSError as exc:
         raise StasisError(
             f"{path} cannot be created: {exc.strerror}.", "Make its file system writable, or choose another directory."
         ) from exc
+
+
+def mount_points() -> set[str]:
+    """Where something is mounted on this host, bind mounts too, which os.path.ismount() does not see."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+        fields = (line.split(" ", 5) for line in stream)
+        return {_OCTAL.sub(lambda match: chr(int(match.group(1), 8)), field[4]) for field in fields if len(field) > 5}
+
+
+def refuse_mounts(path: str) -> None:
+    """Raise StasisError where something is mounted at a directory or in it."""
+    real = os.path.realpath(path)
+    for point in sorted(mount_points()):
+        if point == real or point.startswith(real + "/"):
+            raise StasisError(f"Something is mounted at {point}.", "Unmount it, then run the task again.")
 
 
 def remove_tree(path: str) -> None:
@@ -91,15 +112,9 @@ def remove_tree(path: str) -> None:
 
     Raises StasisError with the mount point, before anything is removed.
     """
-    try:
-        top = os.lstat(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return
-    for directory, children, _files in os.walk(path):
-        for child in children:
-            inner = os.path.join(directory, child)
-            if os.lstat(inner).st_dev != top.st_dev or os.path.ismount(inner):
-                raise StasisError(f"Something is mounted at {inner}.", "Unmount it, then run the task again.")
+    refuse_mounts(path)
     try:
         shutil.rmtree(path)
     except OSError as exc:

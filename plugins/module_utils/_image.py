@@ -31,6 +31,7 @@ COMMIT = "committed"
 CONSUMED = "consumed"
 DRAFT = "draft.json"
 FINGERPRINT = "fingerprint.json"
+_UNSEALED = "manifest.new"
 # What may stand in a sealed image beside the files of its manifest; draft and commit only after an interruption.
 BESIDE_THE_SEAL = frozenset({_manifest.NAME, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
 
@@ -98,6 +99,8 @@ def _look_sealed(path: str) -> Image:
     except StasisError as exc:
         return Image(path, DAMAGED, problem=exc.what)
     override = _read_json(os.path.join(path, FINGERPRINT))
+    if not _manifest.is_fingerprint(override):
+        override = None
     image = Image(
         path,
         SEALED,
@@ -138,6 +141,11 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
     try:
         os.mkdir(staging, 0o700)
         _files.write_durably(os.path.join(staging, DRAFT), json.dumps(draft, indent=1, sort_keys=True) + "\n")
+    except FileExistsError as exc:
+        raise StasisError(
+            f"{staging} is in the way, and is not what an interrupted run of this container leaves.",
+            "Look into it, then move or remove it.",
+        ) from exc
     except OSError as exc:
         raise StasisError(
             f"{staging} cannot be written: {exc.strerror}.",
@@ -153,7 +161,7 @@ def seal(staging: str, manifest: _manifest.Manifest) -> _manifest.Manifest:
     """
     names = []
     for entry in os.scandir(staging):
-        if entry.name in (DRAFT, COMMIT, _manifest.NAME):
+        if entry.name in (DRAFT, COMMIT, _UNSEALED):
             continue
         if not entry.is_file(follow_symlinks=False):
             raise StasisError(f"CRIU left {entry.name} in the image, which is not a regular file.", "Report this.")
@@ -161,7 +169,11 @@ def seal(staging: str, manifest: _manifest.Manifest) -> _manifest.Manifest:
         names.append(entry.name)
     files = _manifest.hash_files(staging, names)
     sealed = {**manifest, "files": files, "size": sum(one["size"] for one in files.values())}
-    _files.write_durably(os.path.join(staging, _manifest.NAME), _manifest.dump(sealed))
+    # In one step: half a manifest would hide the draft, and with it a committed image.
+    unsealed = os.path.join(staging, _UNSEALED)
+    _files.write_durably(unsealed, _manifest.dump(sealed))
+    os.rename(unsealed, os.path.join(staging, _manifest.NAME))
+    _files.sync_directory(staging)
     for name in (DRAFT, COMMIT):
         os.unlink(os.path.join(staging, name))
     _files.sync_directory(staging)
@@ -174,7 +186,7 @@ def publish(path: str) -> None:
     if os.path.lexists(path):
         _files.exchange(staging, path)
         _files.sync_directory(os.path.dirname(path))
-        _files.remove_tree(staging)
+        discard(path)
     else:
         os.rename(staging, path)
         _files.sync_directory(os.path.dirname(path))
@@ -182,7 +194,17 @@ def publish(path: str) -> None:
 
 def remove(path: str) -> None:
     """Remove an image: first its name, in one step, then its files."""
-    trash = trash_path(path)
+    _throw_away(path, trash_path(path))
+
+
+def discard(path: str) -> None:
+    """Remove what stands in the staging directory of path, in the same way: an interruption leaves only trash."""
+    _throw_away(staging_path(path), trash_path(path))
+
+
+def _throw_away(path: str, trash: str) -> None:
+    _files.refuse_mounts(path)
+    _files.remove_tree(trash)
     os.rename(path, trash)
     _files.sync_directory(os.path.dirname(path))
     _files.remove_tree(trash)

@@ -58,7 +58,20 @@ def parse(text: str, where: str) -> Manifest:
     for key, kind in _REQUIRED.items():
         if not isinstance(found.get(key), kind):
             raise StasisError(f"{where} has no valid {key!r}.", "The checkpoint is damaged; make a new one.")
+    for name, one in found["files"].items():
+        if not (isinstance(one, dict) and isinstance(one.get("size"), int) and isinstance(one.get("sha256"), str)):
+            raise StasisError(f"{where} has no valid entry for {name}.", "The checkpoint is damaged; make a new one.")
+    if not is_fingerprint(found.get("fingerprint")):
+        raise StasisError(f"{where} has no valid 'fingerprint'.", "The checkpoint is damaged; make a new one.")
     return found
+
+
+def is_fingerprint(value: t.Any) -> bool:
+    """Whether a value out of a file is a fingerprint's as_dict(), or null where there was none."""
+    wanted = {"digest": str, "newest": int, "newest_path": str}
+    return value is None or (
+        isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in wanted.items())
+    )
 
 
 def dump(manifest: Manifest) -> str:
@@ -92,23 +105,22 @@ def _hash(path: str) -> dict[str, t.Any]:
 def faults(directory: str, manifest: Manifest, ignore: t.Container[str], *, content: bool) -> list[str]:
     """Where a directory differs from its manifest, a line each; empty where it does not.
 
-    ignore: names that may be there beside the manifest's files. content: compare hashes too, not only sizes.
+    ignore: names that may be there beside the manifest's files, of any size. content: compare hashes too, not only sizes.
     """
     found = []
     present: set[str] = set()
     for entry in os.scandir(directory):
-        if entry.name in ignore:
-            continue
         present.add(entry.name)
         status = entry.stat(follow_symlinks=False)
         recorded = manifest["files"].get(entry.name)
-        if recorded is None:
+        beside = entry.name in ignore
+        if recorded is None and not beside:
             found.append(f"{entry.name} is not in the manifest.")
         elif not stat.S_ISREG(status.st_mode):
             found.append(f"{entry.name} is not a regular file.")
         elif status.st_uid != 0 or status.st_mode & 0o022:
             found.append(f"{entry.name} could have been changed by somebody other than root.")
-        elif status.st_size != recorded["size"]:
+        elif recorded is not None and not beside and status.st_size != recorded["size"]:
             found.append(f"{entry.name} has {status.st_size} bytes, the manifest says {recorded['size']}.")
     found += [f"{name} is missing." for name in sorted(set(manifest["files"]) - present)]
     if content and not found:

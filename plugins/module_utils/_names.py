@@ -14,6 +14,7 @@ import stat
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+_MAX_LINKS = 40
 # The hook and the launcher read paths line by line, and CRIU hands the hook to `sh -c`.
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\"'`\\$&;|<>(){}*?!#~\[\]]")
 
@@ -32,6 +33,9 @@ def check_path(path: str, option: str) -> str:
     """An absolute, normal path without characters that a shell or a line-wise reader takes apart; returns it."""
     if not os.path.isabs(path):
         raise StasisError(f"{option} {path!r} is not an absolute path.", "Give the whole path, from / on.")
+    if any(not char.isprintable() and char != " " for char in path):
+        # Also bytes that are no UTF-8, and Unicode's own line ends.
+        raise StasisError(f"{option} {path!r} contains a character that cannot be printed.", "Choose another name.")
     bad = _UNSAFE.search(path)
     if bad:
         raise StasisError(
@@ -67,15 +71,28 @@ def check_owned(path: str, what: str, *, executable: bool = False) -> None:
 def check_parents(path: str, what: str) -> None:
     """Every directory above path belongs to root and can be written by root only; missing ones are left out.
 
-    A symbolic link on the way is followed, and what it points to is held to the same rule.
+    A symbolic link on the way is followed, and every directory that leads to what it points to is held to the same rule.
     """
-    seen: set[str] = set()
-    for start in (os.path.dirname(path), os.path.realpath(os.path.dirname(path))):
-        directory = start
-        while directory not in seen:
-            seen.add(directory)
-            _check_parent(directory, path, what)
-            directory = os.path.dirname(directory)
+    pending = [part for part in path.split("/")[:-1] if part]
+    directory, links = "/", 0
+    _check_parent(directory, path, what)
+    while pending:
+        part = pending.pop(0)
+        if part in (".", ".."):
+            directory = os.path.normpath(os.path.join(directory, part))
+            continue
+        step = os.path.join(directory, part)
+        if not os.path.islink(step):
+            _check_parent(step, path, what)
+            directory = step
+            continue
+        links += 1
+        if links > _MAX_LINKS or not os.path.exists(step):
+            raise StasisError(f"{step}, above {what} {path}, is a symbolic link to nothing.", "Correct the path.")
+        target = os.readlink(step)
+        if target.startswith("/"):
+            directory = "/"
+        pending = [piece for piece in target.split("/") if piece] + pending
 
 
 def _check_parent(directory: str, path: str, what: str) -> None:

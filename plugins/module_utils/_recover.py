@@ -25,6 +25,10 @@ def decide(staged: Image, target: Image, state: str, init: Process | None) -> st
     A commit record alone does not prove that the source died, since CRIU can still be vetoed after it: the
     container that was dumped is looked for first. staged: what stands in staging. state, init: the container's.
     """
+    known = target.manifest is not None or target.draft is not None
+    if target.state == _image.FOREIGN or (known and target.owner != staged.owner):
+        # Publishing would exchange somebody else's directory with ours, and remove it.
+        return LEAVE
     if staged.state == _image.SEALED:
         # Interrupted between sealing and publishing, or between the exchange and removing the older image.
         newer = target.manifest is None or (staged.manifest or {})["created"] > target.manifest["created"]
@@ -55,7 +59,7 @@ def recover(wanted_directory: str, name: str, lxc_path: str, container: Containe
     if staged.state == _image.FOREIGN and _never_begun(staging):
         done.append(f"removed {staging}, left by an interrupted checkpoint")
         if act:
-            _files.remove_tree(staging)
+            _image.discard(wanted_directory)
         return done
     if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
         return done
@@ -72,7 +76,7 @@ def recover(wanted_directory: str, name: str, lxc_path: str, container: Containe
     elif choice == DISCARD:
         done.append(f"removed {staging}, left by an interrupted checkpoint")
         if act:
-            _files.remove_tree(staging)
+            _image.discard(wanted_directory)
     return done
 
 
