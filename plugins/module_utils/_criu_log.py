@@ -15,7 +15,7 @@ LONGEST_LINE = 500
 MOST_LINES = 20
 
 # Where a line starts decides, never what is in it: names of the container's files stand in the log too.
-_STAMP = r"(?:\([0-9]+\.[0-9]+\)\s+)?(?:[0-9]+:\s+)?"
+_STAMP = r"(?:\([0-9]+\.[0-9]+\)\s+)?(?:pie: )?(?:[0-9]+:\s+)?"
 _ERROR = re.compile(
     rf"{_STAMP}(?:"
     r"Error \("  # CRIU, and the execvp() of its scripts, which has no time stamp
