@@ -13,6 +13,7 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -143,7 +144,7 @@ def ansible(log: Log, checkout: Path, playbook: str, *arguments: str, what: str,
                 elapsed = time.monotonic() - began
                 if elapsed > timeout:
                     raise DemoError(f"{what} did not end within {timeout:.0f} s")
-                if elapsed > 3:
+                if playbook == "role":
                     progress(f"{what}: {current_task(log.path, position)} ... {elapsed:.0f} s")
                 time.sleep(0.1)
         finally:
@@ -395,7 +396,16 @@ def story(log: Log, checkout: Path) -> None:
     client.stop.set()
     tell(f"{HOST_ADDRESS}:{client.local_port} -> {ADDRESS}:{PORT}, one connection, no number missing, none twice")
     tell(numbers(last + 1, last + 20))
-    times(client, dumped["stats"], restored["stats"], checkpoint_seconds, restore_seconds)
+    print(paint("1;36", "Times"), flush=True)
+    for seconds, text in (
+        (dumped["stats"]["frozen_time"] / 1e6, "frozen for the dump (CRIU's frozen_time)"),
+        (last_time(CHECKPOINT / "dump.log"), "CRIU's dump from start to end"),
+        (last_time(Path(restored["log_path"])), "CRIU's restore from start to end"),
+        (checkpoint_seconds, "the first Ansible run as a whole"),
+        (restore_seconds, "the second Ansible run as a whole"),
+        (client.silence(), "the client's longest wait, from the freeze until TCP's next try after the restore"),
+    ):
+        tell(f"{seconds:6.3f} s  {text}")
 
 
 def numbers(first: int, last: int) -> str:
@@ -407,16 +417,10 @@ def established(log: Log) -> int:
     return len(found.splitlines())
 
 
-def times(client: Client, dump: t.Mapping[str, int], restore: t.Mapping[str, int], first: float, second: float) -> None:
-    print(paint("1;36", "Times"), flush=True)
-    for seconds, text in (
-        (dump["frozen_time"] / 1e6, "frozen for the dump (CRIU's frozen_time)"),
-        (restore["restore_time"] / 1e6, "restored (CRIU's restore_time)"),
-        (first, "the first Ansible run as a whole"),
-        (second, "the second Ansible run as a whole"),
-        (client.silence(), "longest silence that the client saw, both runs and TCP's own retry in it"),
-    ):
-        tell(f"{seconds:6.3f} s  {text}")
+def last_time(log: Path) -> float:
+    """Each line of CRIU's log begins with the seconds since its start, in parentheses."""
+    stamps = re.findall(r"^\(([0-9.]+)\)", log.read_text(errors="replace"), re.MULTILINE)
+    return float(stamps[-1]) if stamps else 0.0
 
 
 #
