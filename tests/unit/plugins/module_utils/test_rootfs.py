@@ -1,0 +1,197 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+
+import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Fingerprint, Rootfs
+from ansible_collections.stasis.lxc.tests.unit.support.make import write
+
+
+@pytest.fixture
+def rootfs(safe_dir: str) -> Rootfs:
+    for path in ("etc/passwd", "etc/deep/er/file", "var/log/messages", "run/pid", "bin/sh"):
+        write(f"{safe_dir}/{path}", "x")
+    # The kernel's clock for files ticks every 4 to 10 ms.
+    time.sleep(0.02)
+    return _rootfs.locate(f"dir:{safe_dir}")
+
+
+def taken(rootfs: Rootfs, limit: int = _rootfs.MAX_ENTRIES) -> Fingerprint:
+    found = _rootfs.fingerprint(rootfs, limit)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spec", "backing"),
+    [
+        ("/var/lib/lxc/web1/rootfs", "/var/lib/lxc/web1/rootfs"),
+        ("dir:/var/lib/lxc/web1/rootfs", "/var/lib/lxc/web1/rootfs"),
+        ("overlay:/var/lib/lxc/base/rootfs:/var/lib/lxc/web1/delta0", "/var/lib/lxc/web1/delta0"),
+        ("overlayfs:/var/lib/lxc/base/rootfs:/var/lib/lxc/web1/delta0", "/var/lib/lxc/web1/delta0"),
+        ("overlay:/l1:/l2:/upper", "/upper"),
+        ("loop:/var/lib/lxc/web1/rootdev", "/var/lib/lxc/web1/rootdev"),
+        ("btrfs:/var/lib/lxc/web1/rootfs", "/var/lib/lxc/web1/rootfs"),
+        ("lvm:/dev/lxc/web1", "/dev/lxc/web1"),
+        ("/srv/with:colon/rootfs", "/srv/with:colon/rootfs"),
+        ("", ""),
+    ],
+)
+def test_backing_is_what_the_container_writes_to(spec: str, backing: str) -> None:
+    found = _rootfs.locate(spec)
+    assert (found.spec, found.backing) == (spec, backing)
+
+
+def test_rootfs_that_is_not_there_has_no_inode(safe_dir: str) -> None:
+    assert _rootfs.locate(f"dir:{safe_dir}/none") == Rootfs(f"dir:{safe_dir}/none", f"{safe_dir}/none", 0, 0)
+
+
+def test_identity_is_path_and_inode_without_the_device_that_a_reboot_may_change(rootfs: Rootfs) -> None:
+    assert rootfs.identity() == {"backing": rootfs.backing, "inode": os.stat(rootfs.backing).st_ino}
+
+
+def test_container_created_anew_has_another_identity(safe_dir: str) -> None:
+    os.mkdir(f"{safe_dir}/rootfs")
+    before = _rootfs.locate(f"{safe_dir}/rootfs").identity()
+    os.rename(f"{safe_dir}/rootfs", f"{safe_dir}/old")
+    os.mkdir(f"{safe_dir}/rootfs")
+    assert _rootfs.locate(f"{safe_dir}/rootfs").identity() != before
+
+
+def test_fingerprint_of_an_untouched_tree_stays(rootfs: Rootfs) -> None:
+    assert taken(rootfs) == taken(rootfs)
+
+
+def test_reading_leaves_no_trace(rootfs: Rootfs) -> None:
+    before = taken(rootfs)
+    with open(f"{rootfs.backing}/etc/passwd", encoding="utf-8") as stream:
+        stream.read()
+    os.listdir(f"{rootfs.backing}/etc/deep")
+    os.stat(f"{rootfs.backing}/bin/sh")
+    assert taken(rootfs) == before
+
+
+def _write(top: str) -> None:
+    with open(f"{top}/etc/passwd", "a", encoding="utf-8") as stream:
+        stream.write("y")
+
+
+def _overwrite_in_place(top: str) -> None:
+    status = os.stat(f"{top}/etc/passwd")
+    with open(f"{top}/etc/passwd", "r+", encoding="utf-8") as stream:
+        stream.write("z")
+    os.utime(f"{top}/etc/passwd", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _replace(top: str) -> None:
+    write(f"{top}/etc/passwd.new", "x")
+    os.rename(f"{top}/etc/passwd.new", f"{top}/etc/passwd")
+
+
+CHANGES: dict[str, t.Callable[[str], object]] = {
+    "write": _write,
+    "overwrite and set the old time again": _overwrite_in_place,
+    "chmod": lambda top: os.chmod(f"{top}/etc/passwd", 0o644),
+    "chown": lambda top: os.chown(f"{top}/etc/passwd", 7, 7),
+    "rename": lambda top: os.rename(f"{top}/etc/passwd", f"{top}/etc/passwd-"),
+    "unlink": lambda top: os.unlink(f"{top}/etc/passwd"),
+    "replace": _replace,
+    "create deep below": lambda top: write(f"{top}/etc/deep/er/new", ""),
+    "remove a directory": lambda top: os.rename(f"{top}/var/log", f"{top}/log"),
+    "symlink": lambda top: os.symlink("passwd", f"{top}/etc/link"),
+    "touch": lambda top: os.utime(f"{top}/bin/sh"),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_change_shows_in_the_fingerprint(rootfs: Rootfs, change: str) -> None:
+    before = taken(rootfs)
+    CHANGES[change](rootfs.backing)
+    assert taken(rootfs).digest != before.digest
+
+
+def test_newest_change_is_named(rootfs: Rootfs) -> None:
+    os.chmod(f"{rootfs.backing}/var/log/messages", 0o640)
+    found = taken(rootfs)
+    assert found.newest_path == "/var/log/messages"
+    assert found.newest == os.stat(f"{rootfs.backing}/var/log/messages").st_ctime_ns
+
+
+def test_newest_change_in_the_top_itself_is_named_by_a_slash(rootfs: Rootfs) -> None:
+    os.chmod(rootfs.backing, 0o750)
+    assert taken(rootfs).newest_path == "/"
+
+
+def test_every_entry_counts_once(rootfs: Rootfs) -> None:
+    # The top, bin etc run var, sh passwd pid, deep log, er messages, file.
+    assert (taken(rootfs).entries, taken(rootfs).complete) == (13, True)
+
+
+def test_walk_ends_at_the_limit_and_says_so(rootfs: Rootfs) -> None:
+    found = taken(rootfs, 5)
+    assert (found.entries, found.complete) == (5, False)
+
+
+def test_limit_that_is_just_reached_is_complete(rootfs: Rootfs) -> None:
+    assert taken(rootfs, 13).complete
+
+
+def test_what_is_near_the_top_is_seen_before_what_is_deep(rootfs: Rootfs) -> None:
+    before = taken(rootfs, 9)
+    os.chmod(f"{rootfs.backing}/run/pid", 0o640)
+    assert taken(rootfs, 9) != before
+
+
+def test_symlink_is_not_followed(rootfs: Rootfs, safe_dir: str) -> None:
+    os.symlink("/usr", f"{safe_dir}/usr")
+    assert taken(rootfs).entries == 14
+
+
+def test_name_that_is_no_utf8_does_not_stop_it(rootfs: Rootfs) -> None:
+    before = taken(rootfs)
+    with open(os.fsencode(rootfs.backing) + b"/etc/\xff\xfe", "wb"):
+        pass
+    assert taken(rootfs).entries == before.entries + 1
+
+
+def test_image_file_counts_as_one_entry(safe_dir: str) -> None:
+    rootfs = _rootfs.locate("loop:" + write(f"{safe_dir}/rootdev", "x"))
+    before = taken(rootfs)
+    assert before.entries == 1
+    with open(rootfs.backing, "a", encoding="utf-8") as stream:
+        stream.write("y")
+    assert taken(rootfs).digest != before.digest
+
+
+def test_rootfs_that_cannot_be_read_has_no_fingerprint(safe_dir: str) -> None:
+    assert _rootfs.fingerprint(_rootfs.locate(f"{safe_dir}/none")) is None
+
+
+def test_other_file_system_is_not_walked_into(rootfs: Rootfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = _rootfs._children
+
+    def elsewhere(base: str, path: str) -> list[tuple[str, os.stat_result]]:
+        mounted = os.lstat("/proc")
+        return [(name, mounted if name == "/etc" else status) for name, status in children(base, path)]
+
+    monkeypatch.setattr(_rootfs, "_children", elsewhere)
+    # Without passwd, deep, er and file.
+    assert taken(rootfs).entries == 9
+
+
+def test_fingerprint_for_the_manifest_has_plain_types(rootfs: Rootfs) -> None:
+    found = taken(rootfs).as_dict()
+    assert {key: type(value) for key, value in found.items()} == {
+        "digest": str,
+        "entries": int,
+        "newest": int,
+        "newest_path": str,
+        "complete": bool,
+    }
