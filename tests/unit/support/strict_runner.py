@@ -4,12 +4,12 @@
 
 """A runner for unit tests that starts nothing and forgives nothing.
 
-    runner = StrictRunner(
-        Call(["criu", "--version"], stdout="Version: 4.2.1\\n"),
-        AnyOrder(Call(["ip", "-j", "link"], stdout="[]"), Call(["uname", "-r"], stdout="6.18\\n")),
-    )
-    code_under_test(runner)
-    runner.assert_done()
+runner = StrictRunner(
+    Call(["criu", "--version"], stdout="Version: 4.2.1\\n"),
+    AnyOrder(Call(["ip", "-j", "link"], stdout="[]"), Call(["uname", "-r"], stdout="6.18\\n")),
+)
+code_under_test(runner)
+runner.assert_done()
 """
 
 from __future__ import annotations
