@@ -41,8 +41,6 @@ notes:
   - CRIU itself keeps what it found out about the kernel in C(/run/criu.kdat).
 seealso:
   - module: stasis.lxc.lxc_checkpoint
-  - plugin: stasis.lxc.criu
-    plugin_type: role
 """
 
 EXAMPLES = r"""
