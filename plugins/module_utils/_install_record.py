@@ -63,7 +63,7 @@ def read(path: str = RECORD_PATH) -> InstallRecord | None:
         raise StasisError(f"The install record {path} is damaged.", AGAIN)
     for key, ours in (("format", FORMAT), ("protocol", PROTOCOL)):
         theirs = content.get(key)
-        if type(theirs) is not int or theirs != ours:
+        if isinstance(theirs, bool) or theirs != ours:
             raise StasisError(
                 f"The install record {path} has {key} {theirs!r}, and this version of stasis.lxc needs {ours}.", AGAIN
             )
