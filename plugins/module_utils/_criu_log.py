@@ -66,7 +66,7 @@ RULES: tuple[Rule, ...] = (
         "passcred",
         r"sockets: Can't get 1:(?:16|34) opt: Operation not supported",
         "This CRIU is too old for IP sockets on this kernel: 6.16 and newer need CRIU 4.2 or newer. "
-        "Set criu_min_version to 4.2 and apply the role stasis.lxc.criu.",
+        "Apply the role stasis.lxc.criu.",
     ),
     _rule(
         "tty",

@@ -13,22 +13,14 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 
 _LEADING = re.compile(r"\s*v?([0-9]+(?:\.[0-9]+)*)")
 
-# Kernel from which on, and the oldest CRIU that can work there. Kernel 6.13 split the vDSO's data area, which CRIU
-# before 4.1 refuses with `Unexpected rt vDSO area bounds`. First row that fits.
+# Kernel from which on, and the oldest CRIU that works there; the role's default for criu_min_version says the same.
+# 6.13 split the vDSO's data area, which CRIU before 4.1 refuses (`Unexpected rt vDSO area bounds`). 6.16 restricted
+# SO_PASSCRED to Unix and netlink sockets, and CRIU before 4.2 dumps no IP socket there (`Can't get 1:16 opt`).
+# First row that fits.
 _MINIMUM = (
+    ((6, 16, 0), "4.2"),
     ((6, 13, 0), "4.1"),
     ((0, 0, 0), "3.16"),
-)
-
-# Kernel from which on, CRIU that repaired it, what fails before. They do not stop CRIU from working altogether, and a
-# distribution may have backported the repair: said, not refused.
-_DEFECTS = (
-    (
-        (6, 16, 0),
-        "4.2",
-        "cannot dump IP sockets on this kernel (SO_PASSCRED is for Unix and netlink sockets only since Linux 6.16), "
-        "unless the distribution backported the repair of CRIU 4.2",
-    ),
 )
 
 
@@ -65,13 +57,3 @@ def minimum_criu(kernel_release: str) -> str:
     """The oldest CRIU that can work on this kernel. Raises StasisError where the release is none."""
     running = kernel(kernel_release)
     return next(criu for since, criu in _MINIMUM if running >= since)
-
-
-def known_defects(criu_version: str, kernel_release: str) -> list[str]:
-    """What this CRIU cannot do on this kernel though it is new enough to work: one line each."""
-    running = kernel(kernel_release)
-    return [
-        f"CRIU {criu_version} {what}."
-        for since, repaired, what in _DEFECTS
-        if running >= since and not at_least(criu_version, repaired)
-    ]

@@ -99,7 +99,7 @@ minimum_version:
   description: The oldest CRIU that can work on this kernel.
   returned: success
   type: str
-  sample: "4.1"
+  sample: "3.16"
 check:
   description: Whether C(criu check) is content.
   returned: success
@@ -126,7 +126,7 @@ reasons:
   type: list
   elements: str
   sample:
-    - CRIU 3.17.1 does not work on kernel 6.18.1, which needs 4.1 or newer.
+    - CRIU 3.17.1 does not work on kernel 6.18.1, which needs 4.2 or newer.
 installed_by:
   description:
     - How the role installed the CRIU at RV(path), V(package), V(source) or V(archive). Empty if it did not.
