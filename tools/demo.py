@@ -128,10 +128,19 @@ def run(log: Log, argv: t.Sequence[str], *, timeout: float = 60, check: bool = T
 
 def ansible(log: Log, checkout: Path, playbook: str, *arguments: str, what: str, timeout: float) -> float:
     """Run a playbook and return the seconds it took. Ctrl-C does not reach it: half a dump is no place to stop."""
-    argv = ["ansible-playbook", "-i", "localhost,", str(checkout / "tools/playbooks" / f"{playbook}.yml"), *arguments]
+    argv = [
+        "ansible-playbook",
+        "-v",
+        "-i",
+        "localhost,",
+        str(checkout / "tools/playbooks" / f"{playbook}.yml"),
+        *arguments,
+    ]
     log.write("$ " + " ".join(argv))
     environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_DEPRECATION_WARNINGS="0")
     environment["ANSIBLE_PYTHON_INTERPRETER"] = sys.executable
+    # Else Ansible makes a directory in the user's real home.
+    environment["ANSIBLE_REMOTE_TMP"] = str(log.path.parent / "ansible")
     environment[MARK] = playbook
     began = time.monotonic()
     position = log.path.stat().st_size
