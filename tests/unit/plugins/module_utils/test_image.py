@@ -1,0 +1,361 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import typing as t
+
+import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _image, _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
+from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, draft, image, manifest, tree, write
+
+
+def staged(path: str, memory: str = "memory", **changes: t.Any) -> str:
+    """A staging directory as it is after CRIU has ended and the hook has committed."""
+    staging = _image.stage(path, draft(**changes))
+    # CRIU's own mode, where the umask does not forbid it.
+    write(f"{staging}/pages-1.img", memory, 0o644)
+    write(f"{staging}/dump.log", "log", 0o644)
+    write(f"{staging}/committed", "committed BOOT 1\n", 0o644)
+    return staging
+
+
+def published(path: str, memory: str = "memory", **changes: t.Any) -> str:
+    """A checkpoint at path."""
+    _image.seal(staged(path, memory, **changes), manifest(**changes))
+    _image.publish(path)
+    return path
+
+
+@pytest.fixture
+def target(safe_dir: str) -> str:
+    return f"{safe_dir}/checkpoints/web1"
+
+
+def test_staging_and_trash_stand_hidden_beside_the_target() -> None:
+    assert _image.staging_path("/srv/cp/web1") == "/srv/cp/.web1.stasis-staging"
+    assert _image.trash_path("/srv/cp/web1") == "/srv/cp/.web1.stasis-trash"
+
+
+def test_nothing_is_absent(target: str) -> None:
+    assert _image.look(target) == _image.Image(target, _image.ABSENT)
+
+
+def test_file_is_foreign(safe_dir: str) -> None:
+    found = _image.look(write(f"{safe_dir}/x", ""))
+    assert (found.state, found.problem) == (_image.FOREIGN, "It is not a directory.")
+
+
+def test_symlink_is_foreign_even_to_a_checkpoint(safe_dir: str, target: str) -> None:
+    published(target)
+    os.symlink(target, f"{safe_dir}/link")
+    assert _image.look(f"{safe_dir}/link").state == _image.FOREIGN
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"notes.txt": "mine"},
+        {"committed": "committed B 1\n"},
+        {"draft.json": "half a dra"},
+        {"draft.json": "[]"},
+        {"pages-1.img": "plain lxc-checkpoint's", "dump.log": ""},
+    ],
+    ids=["empty", "other files", "commit without draft", "half a draft", "draft of another kind", "of lxc-checkpoint"],
+)
+def test_directory_without_manifest_and_draft_is_foreign(safe_dir: str, files: dict[str, str]) -> None:
+    os.mkdir(f"{safe_dir}/x")
+    for name, text in files.items():
+        write(f"{safe_dir}/x/{name}", text)
+    found = _image.look(f"{safe_dir}/x")
+    assert found.state == _image.FOREIGN
+    assert "has no manifest" in found.problem
+
+
+def test_draft_alone_is_staging(target: str) -> None:
+    found = _image.look(_image.stage(target, draft()))
+    assert (found.state, found.draft) == (_image.STAGING, draft())
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [("committed BOOT 1\n", _image.COMMITTED), ("committed BOOT", _image.STAGING), ("", _image.STAGING)],
+)
+def test_commit_counts_only_when_its_line_is_whole(target: str, text: str, state: str) -> None:
+    staging = _image.stage(target, draft())
+    write(f"{staging}/committed", text)
+    assert _image.look(staging).state == state
+
+
+def test_published_image_is_sealed(target: str) -> None:
+    found = _image.look(published(target))
+    assert (found.state, found.problem, found.consumed, found.fingerprint) == (_image.SEALED, "", (), FINGERPRINT)
+    assert found.manifest is not None
+    assert found.manifest["container"] == "web1"
+
+
+def test_staging_directory_is_private_and_holds_the_draft(target: str) -> None:
+    old = os.umask(0)
+    try:
+        staging = _image.stage(target, draft())
+    finally:
+        os.umask(old)
+    assert staging == _image.staging_path(target)
+    assert stat.S_IMODE(os.stat(os.path.dirname(target)).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(staging).st_mode) == 0o700
+    assert tree(staging) == {"draft.json": "100600 " + json.dumps(draft(), indent=1, sort_keys=True) + "\n"}
+
+
+def test_staging_that_is_in_the_way_is_not_written_into(target: str) -> None:
+    write(f"{_image.staging_path(target)}/notes.txt", "mine")
+    with pytest.raises(StasisError, match="is in the way"):
+        _image.stage(target, draft())
+    assert sorted(tree(os.path.dirname(target))) == [".web1.stasis-staging", ".web1.stasis-staging/notes.txt"]
+
+
+def test_seal_hashes_every_file_makes_it_private_and_ends_the_draft(target: str) -> None:
+    staging = staged(target)
+    sealed = _image.seal(staging, manifest())
+    assert sealed["size"] == len("memory") + len("log")
+    assert sealed["files"] == {
+        "dump.log": {"size": 3, "sha256": hashlib.sha256(b"log").hexdigest()},
+        "pages-1.img": {"size": 6, "sha256": hashlib.sha256(b"memory").hexdigest()},
+    }
+    assert tree(staging) == {
+        "dump.log": "100600 log",
+        "pages-1.img": "100600 memory",
+        "manifest.json": "100600 " + _manifest.dump(sealed),
+    }
+
+
+@pytest.mark.parametrize("kind", ["directory", "symlink", "fifo"])
+def test_seal_refuses_what_is_no_regular_file(target: str, kind: str) -> None:
+    staging = staged(target)
+    if kind == "directory":
+        os.mkdir(f"{staging}/odd")
+    elif kind == "symlink":
+        os.symlink("/etc/hostname", f"{staging}/odd")
+    else:
+        os.mkfifo(f"{staging}/odd")
+    before = stat.S_IMODE(os.stat("/etc/hostname").st_mode) if os.path.exists("/etc/hostname") else 0
+    with pytest.raises(StasisError, match="CRIU left odd in the image"):
+        _image.seal(staging, manifest())
+    assert _image.look(staging).state == _image.COMMITTED
+    assert not os.path.exists("/etc/hostname") or stat.S_IMODE(os.stat("/etc/hostname").st_mode) == before
+
+
+def test_power_cut_while_the_manifest_is_written_leaves_a_committed_image(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = staged(target)
+
+    def cut(path: str, text: str, _mode: int = 0o600) -> None:
+        write(path, text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_files, "write_durably", cut)
+        with pytest.raises(KeyboardInterrupt):
+            _image.seal(staging, manifest())
+    assert _image.look(staging).state == _image.COMMITTED
+    _image.seal(staging, manifest())
+    _image.publish(target)
+    found = _image.look(target)
+    assert (found.state, _image.verify(found)) == (_image.SEALED, [])
+
+
+def test_power_cut_between_manifest_and_draft_leaves_a_sealed_image(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = staged(target)
+
+    def cut(_path: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_image.os, "unlink", cut)
+        with pytest.raises(KeyboardInterrupt):
+            _image.seal(staging, manifest())
+    assert {"draft.json", "committed", "manifest.json"} <= set(os.listdir(staging))
+    assert _image.look(staging).state == _image.SEALED
+    _image.publish(target)
+    assert _image.verify(_image.look(target)) == []
+
+
+def test_published_directory_is_private(target: str) -> None:
+    published(target)
+    assert stat.S_IMODE(os.stat(target).st_mode) == 0o700
+    assert {stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(target)} == {0o600}
+
+
+def test_publishing_replaces_an_older_image_and_leaves_nothing_beside_it(target: str) -> None:
+    published(target, "old")
+    published(target, "new", created="2026-11-23T00:00:00.000000Z")
+    assert os.listdir(os.path.dirname(target)) == ["web1"]
+    with open(f"{target}/pages-1.img", encoding="utf-8") as stream:
+        assert stream.read() == "new"
+    assert _image.verify(_image.look(target)) == []
+
+
+def test_older_image_stays_whole_until_the_exchange(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(target, "old")
+    _image.seal(staged(target, "new"), manifest())
+    before = tree(target)
+
+    def refuse(first: str, _second: str) -> None:
+        raise OSError(22, "Invalid argument", first)
+
+    monkeypatch.setattr(_files, "exchange", refuse)
+    with pytest.raises(OSError):
+        _image.publish(target)
+    assert tree(target) == before
+    assert _image.look(_image.staging_path(target)).state == _image.SEALED
+
+
+def test_interrupted_removal_of_the_older_image_leaves_it_as_trash_only(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(target, "old")
+    _image.seal(staged(target, "new"), manifest())
+
+    def cut(path: str) -> None:
+        os.unlink(f"{path}/manifest.json")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_files.shutil, "rmtree", cut)
+    with pytest.raises(KeyboardInterrupt):
+        _image.publish(target)
+    assert sorted(os.listdir(os.path.dirname(target))) == [".web1.stasis-trash", "web1"]
+    assert _image.verify(_image.look(target)) == []
+
+
+def test_removed_image_leaves_nothing(target: str) -> None:
+    _image.remove(published(target))
+    assert os.listdir(os.path.dirname(target)) == []
+
+
+def test_removal_over_trash_of_an_interrupted_one(target: str) -> None:
+    published(target)
+    write(f"{_image.trash_path(target)}/pages-1.img", "old")
+    _image.remove(target)
+    assert os.listdir(os.path.dirname(target)) == []
+
+
+def test_image_with_a_mount_in_it_keeps_its_name(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(target)
+    before = tree(os.path.dirname(target))
+    monkeypatch.setattr(_files, "mount_points", lambda: {f"{target}/pages-1.img"})
+    with pytest.raises(StasisError, match="Something is mounted at"):
+        _image.remove(target)
+    assert tree(os.path.dirname(target)) == before
+
+
+def test_discarded_staging_leaves_nothing_and_the_image_as_it_was(target: str) -> None:
+    published(target)
+    before = tree(os.path.dirname(target))
+    staged(target, "new")
+    _image.discard(target)
+    assert tree(os.path.dirname(target)) == before
+
+
+def _tamper_other_size(path: str) -> None:
+    write(f"{path}/pages-1.img", "m")
+
+
+def _tamper_mode(path: str) -> None:
+    os.chmod(f"{path}/pages-1.img", 0o666)
+
+
+TAMPERED: dict[str, tuple[t.Callable[[str], object], str]] = {
+    "other size": (_tamper_other_size, "pages-1.img has 1 bytes, the manifest says 6."),
+    "missing": (lambda path: os.unlink(f"{path}/pages-1.img"), "pages-1.img is missing."),
+    "extra": (lambda path: write(f"{path}/extra.img", ""), "extra.img is not in the manifest."),
+    "directory": (lambda path: os.mkdir(f"{path}/sub"), "sub is not in the manifest."),
+    "writable": (_tamper_mode, "pages-1.img could have been changed by somebody other than root."),
+    "owner": (lambda path: os.chown(f"{path}/pages-1.img", 7, 7), "pages-1.img could have been changed by somebody"),
+    "symlink": (
+        lambda path: (os.unlink(f"{path}/pages-1.img"), os.symlink("dump.log", f"{path}/pages-1.img")),
+        "pages-1.img is not a regular file.",
+    ),
+    "symlinked record": (lambda path: os.symlink("dump.log", f"{path}/consumed"), "consumed is not a regular file."),
+    "manifest cut": (lambda path: os.truncate(f"{path}/manifest.json", 10), "is not JSON"),
+    "manifest empty": (lambda path: os.truncate(f"{path}/manifest.json", 0), "is not JSON"),
+    "manifest of the future": (
+        lambda path: write(f"{path}/manifest.json", json.dumps(manifest(format=2))),
+        "has format 2",
+    ),
+    "manifest with nonsense for a file": (
+        lambda path: write(f"{path}/manifest.json", json.dumps(manifest(files={"pages-1.img": 3}))),
+        "has no valid entry for pages-1.img",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(TAMPERED))
+def test_image_that_was_tampered_with_is_damaged_with_a_reason(target: str, case: str) -> None:
+    tamper, problem = TAMPERED[case]
+    tamper(published(target))
+    found = _image.look(target)
+    assert found.state == _image.DAMAGED
+    assert problem in found.problem
+    assert _image.verify(found)
+
+
+def test_other_content_of_the_same_size_is_found_by_verify_only(target: str) -> None:
+    published(target)
+    write(f"{target}/pages-1.img", "MEMORY")
+    found = _image.look(target)
+    assert found.state == _image.SEALED
+    assert _image.verify(found) == ["pages-1.img has another content than the manifest says."]
+
+
+def test_image_that_is_not_sealed_verifies_as_such(target: str) -> None:
+    assert _image.verify(_image.look(_image.stage(target, draft()))) == ["It is not sealed."]
+
+
+def test_records_of_resumes_are_added_and_read(target: str) -> None:
+    published(target)
+    _image.add_record(target, "restored B1 10 20 99")
+    _image.add_record(target, "restored B2 11 21 3")
+    assert _image.look(target).consumed == (Consumed("B1", 10, 20), Consumed("B2", 11, 21))
+    _image.add_record(target, "undone B2 11 21")
+    found = _image.look(target)
+    assert (found.state, found.consumed) == (_image.SEALED, (Consumed("B1", 10, 20),))
+    assert _image.verify(found) == []
+
+
+def test_fingerprint_of_a_failed_restore_takes_the_place_of_the_manifests(target: str) -> None:
+    published(target)
+    _image.set_fingerprint(target, {**FINGERPRINT, "digest": "d9"})
+    found = _image.look(target)
+    assert (found.state, found.fingerprint) == (_image.SEALED, {**FINGERPRINT, "digest": "d9"})
+    assert _image.verify(found) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"digest": "x"}', "[]", "null"])
+def test_fingerprint_file_that_is_none_is_passed_over(target: str, text: str) -> None:
+    published(target)
+    write(f"{target}/fingerprint.json", text)
+    assert _image.look(target).fingerprint == FINGERPRINT
+
+
+@pytest.mark.parametrize("state", [_image.SEALED, _image.STAGING, _image.COMMITTED, _image.DAMAGED])
+def test_image_belongs_to_one_name_in_one_lxc_path(state: str) -> None:
+    found = image(state)
+    assert found.belongs_to("web1", "/var/lib/lxc")
+    assert not found.belongs_to("web2", "/var/lib/lxc")
+    assert not found.belongs_to("web1", "/srv/lxc")
+    assert found.owner == "web1 in /var/lib/lxc"
+
+
+@pytest.mark.parametrize("state", [_image.ABSENT, _image.FOREIGN])
+def test_what_is_no_image_belongs_to_nobody(state: str) -> None:
+    assert not image(state).belongs_to("web1", "/var/lib/lxc")
