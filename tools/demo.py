@@ -323,29 +323,35 @@ def show_task(checkout: Path, playbook: str) -> None:
             print(paint("33", "     " + line[4:]), flush=True)
 
 
-def same_as_ours(record: t.Mapping[str, t.Any], checkout: Path) -> bool:
-    """Whether the hook and the launcher of this checkout are what is installed, and CRIU is there."""
-    files = checkout / "roles/criu/files"
-    return os.access(record.get("criu_path", ""), os.X_OK) and all(
-        hashlib.sha256((files / name).read_bytes()).hexdigest() == record.get(f"{key}_sha256")
-        and os.access(record.get(key, ""), os.X_OK)
-        for name, key in (("restore-net", "hook"), ("launcher", "launcher"))
-    )
+def usable_record(checkout: Path) -> dict[str, t.Any] | None:
+    """The install record of this host, if the modules of this checkout can work with what it names."""
+    sys.path.insert(0, str(checkout / ".work"))
+    from ansible_collections.stasis.lxc.plugins.module_utils import _install_record, _versions
+    from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+    try:
+        record = _install_record.read()
+        if record is None:
+            return None
+        _install_record.verify(record)
+        if _versions.known_defects(record.criu_version, os.uname().release):
+            return None
+    except StasisError:
+        return None
+    return vars(record) if os.access(record.criu_path, os.X_OK) else None
 
 
 def prepare_criu(log: Log, checkout: Path) -> None:
-    record: dict[str, t.Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads(RECORD.read_text())
+    if record := usable_record(checkout):
+        tell(f"CRIU {record['criu_version']} is there already: {record['criu_path']}")
+        return
     arguments = []
     if not RECORD.exists():
         durably(OURS, "")
-    elif same_as_ours(record, checkout):
-        tell(f"CRIU {record['criu_version']} is there already: {record['criu_path']}")
-        return
-    elif "hook" in record:
+    with contextlib.suppress(OSError, ValueError, KeyError):
         # What somebody chose stays where it is.
-        arguments = ["-e", json.dumps({"criu_hook_dir": os.path.dirname(record["hook"])})]
+        hook = json.loads(RECORD.read_text())["hook"]
+        arguments = ["-e", json.dumps({"criu_hook_dir": os.path.dirname(hook)})]
     seconds = ansible(log, checkout, "role", *arguments, what="role stasis.lxc.criu", timeout=1800)
     record = json.loads(RECORD.read_text())
     tell(f"CRIU {record['criu_version']} ({record['criu_install_method']}) in {record['criu_path']}, {seconds:.0f} s")
