@@ -126,16 +126,23 @@ def run_to_files(
 
 
 def _end_session(process: subprocess.Popen[bytes], grace: float) -> int:
+    # Its children count too: lxc-checkpoint dies of the first signal, a criu below it may hang.
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            return process.wait(grace)
-        except subprocess.TimeoutExpired:
-            continue
+        deadline = time.monotonic() + grace
+        if _signalled(process, number):
+            while _signalled(process, 0) and time.monotonic() < deadline:
+                time.sleep(0.01)
     return process.wait()
+
+
+def _signalled(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Send a signal to the process group, 0 for none; whether there was anybody."""
+    process.poll()
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _head(path: str, limit: int = 65536) -> str:
