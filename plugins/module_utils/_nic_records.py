@@ -16,6 +16,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 
 # What LXC's own hook reads back: one word of at most 127 characters.
 _MAX_WORD = 127
+_WORDS = ("eth", "veth", "bridge", "mac", "mtu", "state")
 _RECORD = re.compile(r"veth([0-9]+)\Z")
 
 
@@ -49,29 +50,27 @@ def read_records(directory: str) -> list[Nic]:
     numbers = sorted(int(match.group(1)) for match in map(_RECORD.match, os.listdir(directory)) if match)
     nics = []
     for number in numbers:
-
-        def word(kind: str, number: int = number) -> str:
-            return _read_word(directory, f"{kind}{number}")
-
-        name, veth, mtu = word("eth"), word("veth"), word("mtu")
-        if not name or not veth or (mtu and not mtu.isdigit()):
+        words = {kind: _read_word(directory, f"{kind}{number}") for kind in _WORDS}
+        name, veth, mtu = words["eth"], words["veth"], words["mtu"]
+        port = [line.partition(" ") for line in _read_lines(directory, f"port{number}")]
+        sound = name and veth and (mtu.isdigit() or not mtu) and all(space for _key, space, _value in port)
+        if not sound:
             raise StasisError(
-                f"The NIC records eth{number}, veth{number} and mtu{number} in {directory} are damaged.",
+                f"The records of NIC {number} in {directory} (eth{number}, veth{number} ...) are damaged.",
                 "Use another checkpoint.",
             )
-        port = dict(t.cast("tuple[str, str]", line.split(" ", 1)) for line in _read_lines(directory, f"port{number}"))
         nics.append(
             Nic(
                 number,
                 "veth",
                 name=name,
                 veth=veth,
-                bridge=word("bridge"),
-                mac=word("mac"),
+                bridge=words["bridge"],
+                mac=words["mac"],
                 mtu=int(mtu or 0),
-                port=port,
+                port={key: value for key, _space, value in port},
                 vlans=tuple(_read_lines(directory, f"vlan{number}")),
-                state=word("state"),
+                state=words["state"],
             )
         )
     return nics

@@ -42,7 +42,7 @@ class Nic:
     """One network interface of a container.
 
     index: N of `lxc.net.N`, or the next free number for one that was moved in later. kind: veth, macvlan, phys,
-    empty, none, or the kernel's word for what cannot be kept. name: inside. veth, mac, mtu, bridge, addresses:
+    empty, none, `inner veth` where the other end is not on the host, or the kernel's word for any other. name: inside. veth, mac, mtu, bridge, addresses:
     of the host side of a veth ("", 0 or () otherwise). port: attributes of the bridge port, named as in
     /sys/class/net/VETH/brport, whose values are not a fresh port's. vlans: what a fresh port is short of, as
     lines for the hook (`add vid 10 pvid untagged`). state: of the port, where it is not what the kernel gives it.
@@ -139,9 +139,9 @@ def criu_externals(nics: t.Sequence[Nic]) -> list[str]:
     for nic in nics:
         if nic.kind == "veth":
             values.append(f"veth[{nic.name}]:{nic.veth}")
-        elif nic.kind == "macvlan":
+        elif nic.kind == "macvlan" and nic.link:
             values.append(f"macvlan[{nic.name}]:{nic.link}")
-        elif nic.kind == "phys":
+        elif nic.kind == "phys" and nic.link:
             values.append(f"netdev[{nic.name}]:{nic.link}")
     return values
 
@@ -260,9 +260,10 @@ def _observed(view: _View, index: int, link: Link, configured: ConfiguredNic | N
         problems += veth_problems(other) + _host_problems(view, other)
     elif kind == "macvlan" and other:
         nic = Nic(index, "macvlan", name, link=str(other["ifname"]))
-    elif kind == "veth" and configured is not None:
-        problems.append("is a veth whose other end is not on the host; move it back")
-        nic = Nic(index, "veth", name)
+    elif kind == "veth":
+        nic = Nic(index, "inner veth", name)
+        if configured is not None:
+            problems.append("is a veth whose other end is not on the host; move it back")
     else:
         reason = foreign_problem(link)
         problems += [reason] if reason else []
