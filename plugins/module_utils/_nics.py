@@ -234,13 +234,19 @@ def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") ->
     return faults
 
 
-@dataclass(frozen=True)
 class _View:
     """What is asked of the host about one NIC after the other; outside: its interfaces by their index."""
 
-    runner: Runner
-    sysfs: str
-    outside: t.Mapping[int, Link]
+    def __init__(self, runner: Runner, sysfs: str, outside: t.Mapping[int, Link]) -> None:
+        self.runner = runner
+        self.sysfs = sysfs
+        self.outside = outside
+        self._vlans: dict[str, list[Link]] | None = None
+
+    def vlans(self, veth: str) -> list[Link]:
+        if self._vlans is None:
+            self._vlans = _vlans(self.runner)
+        return self._vlans.get(veth, [])
 
 
 def _observed(view: _View, index: int, link: Link, configured: ConfiguredNic | None) -> Nic:
@@ -288,7 +294,7 @@ def _veth(view: _View, index: int, name: str, peer: Link) -> Nic:
     return dataclasses.replace(
         nic,
         port=read_port(veth, view.sysfs),
-        vlans=vlan_lines(_vlans(view.runner).get(veth, []), bridge, view.sysfs),
+        vlans=vlan_lines(view.vlans(veth), bridge, view.sysfs),
         state=port_state(peer, view.sysfs),
     )
 

@@ -222,7 +222,6 @@ class TestProblems:
     def test_a_veth_whose_other_end_is_not_on_the_host_is_refused(self, tmp_path: Path) -> None:
         captured = Captured("gap_restored", tmp_path)
         captured.change("nsenter", "eth0", link_index=4242)
-        captured.forget("bridge -j vlan show")
         captured.forget("bridge -j fdb show brport veth2pUGIs")
         captured.forget("bridge -j mdb show dev snicbr0")
         captured.forget("tc -j qdisc show dev veth2pUGIs")
