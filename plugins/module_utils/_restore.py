@@ -120,7 +120,8 @@ def _write_rcfile(container: Container, nics: t.Sequence[_nics.Nic], work: _work
     """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link)."""
     with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
         lines = _autostart.without_block(stream.read()).splitlines()
-    configured = {nic.index for nic in container.config.networks()}
+    # liblxc refuses the whole file where another type is given the name of a veth.
+    configured = {nic.index for nic in container.config.networks() if nic.type == "veth"}
     for nic in nics:
         if nic.kind == "veth" and nic.index in configured:
             lines.append(f"lxc.net.{nic.index}.veth.pair = {nic.veth}")
