@@ -102,8 +102,8 @@ def check_dumpable(container: Container, wanted: Wanted) -> None:
             f"{container.name} has processes that are not children of its init: {_list_outsiders(container)}.",
             "End the lxc-attach sessions first; CRIU would not dump them and they would be killed.",
         )
-    inside = f"{container.lxc_path}/{container.name}"
-    if (wanted.directory + "/").startswith((inside + "/", container.rootfs.backing.rstrip("/") + "/")):
+    own = {f"{container.lxc_path}/{container.name}", container.rootfs.backing.rstrip("/")} - {""}
+    if (wanted.directory + "/").startswith(tuple(f"{inside}/" for inside in own)):
         raise StasisError(
             f"{wanted.directory} is inside the container's own directory.",
             "Keep checkpoints outside of it, where lxc-destroy leaves them.",
