@@ -48,11 +48,15 @@ def _ours(name: str) -> bool:
 
 def clean() -> None:
     """Remove what an interrupted run of the tests has left."""
-    for lxc_path in BASE.glob("*/lxc"):
+    # LXC's monitors end by themselves when their container does.
+    kill(
+        pid
+        for pid, words in processes().items()
+        if f"{BASE}/" in " ".join(words) and not words[0].startswith("[lxc monitor]") and pid != os.getpid()
+    )
+    for lxc_path in [path for word in ("lxc", "lxc2") for path in BASE.glob(f"*/{word}")]:
         for config in lxc_path.glob("*/config"):
             Container(config.parent.name, lxc_path).destroy()
-    ours = re.compile(rf"\[lxc monitor\] {re.escape(str(BASE))}/|^lxc-checkpoint .*{re.escape(str(BASE))}/|criu.* {re.escape(str(BASE))}/")
-    kill(pid for pid, words in processes().items() if ours.search(" ".join(words)) and pid != os.getpid())
     for name in {path.name.split(".", 2)[2] for path in _cgroup_paths() if path.name.split(".", 2)[2].startswith(PREFIX)}:
         Container(name, BASE / "none").destroy()
     for link in json.loads(run("ip", "-j", "link").stdout):

@@ -59,17 +59,18 @@ class Module:
             start_new_session=True,
         )
 
-    def run(self, check_mode: bool = False, timeout: float = 120, **options: t.Any) -> Answer:
+    def run(self, check_mode: bool = False, **options: t.Any) -> Answer:
         """Run the module to its end."""
-        return self.answer(self.start(check_mode, **options), timeout)
+        return self.answer(self.start(check_mode, **options))
 
     @staticmethod
-    def answer(process: subprocess.Popen[str], timeout: float = 120) -> Answer:
+    def answer(process: subprocess.Popen[str], seconds: float = 120) -> Answer:
         """What a started module answers; an exception inside it is a failure of the test."""
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.communicate()
             raise
         try:
             found: Answer = json.loads(out)

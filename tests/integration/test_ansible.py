@@ -36,7 +36,6 @@ def ansible(checkpoint: Checkpoint, *argv: str, program: str = "ansible") -> sub
             "ANSIBLE_HOME": str(scratch),
             "ANSIBLE_LOCAL_TEMP": str(scratch / "tmp"),
             "ANSIBLE_REMOTE_TEMP": str(scratch / "tmp"),
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json" if program == "ansible-playbook" else "ansible.builtin.minimal",
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -65,13 +64,17 @@ def test_ad_hoc_command_takes_a_container_through(lxc: Factory) -> None:
 
 def test_playbook_shows_the_states_in_diff_mode(lxc: Factory) -> None:
     checkpoint = lxc.start()
-    task = {"stasis.lxc.lxc_checkpoint": checkpoint.options("checkpointed", stop=True)}
-    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}]
+    found = checkpoint.module.scratch / "found.json"
+    tasks = [
+        {"stasis.lxc.lxc_checkpoint": checkpoint.options("checkpointed", stop=True), "register": "found"},
+        {"ansible.builtin.copy": {"content": "{{ found | to_json }}", "dest": str(found)}, "diff": False},
+    ]
+    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]
     path = checkpoint.module.scratch / "play.json"
     path.write_text(json.dumps(play))
     done = ansible(checkpoint, str(path), "--diff", "-i", "localhost,", program="ansible-playbook")
     assert done.returncode == 0, done.stdout + done.stderr
-    result = json.loads(done.stdout[done.stdout.index("{") :])["plays"][0]["tasks"][0]["hosts"]["localhost"]
+    result = json.loads(found.read_text())
     assert result["diff"]["before"] == {"container": "running", "checkpoint": "absent"}
     assert result["diff"]["after"] == {"container": "stopped", "checkpoint": "sealed"}
 

@@ -35,7 +35,7 @@ def test_autostart_does_not_matter_without_stop(lxc: Factory) -> None:
 def test_autostart_can_be_ignored_with_a_warning(lxc: Factory) -> None:
     checkpoint = lxc.start(config=AUTO)
     answer = checkpoint.checkpointed(stop=True, autostart="ignore")
-    assert any("lxc.start.auto" in warning for warning in answer.get("warnings", []))
+    assert any("lxc.start.auto" in warning for warning in answer.get("warnings", [])), answer
     assert starts_by_itself(checkpoint.container)
     checkpoint.restored()
 

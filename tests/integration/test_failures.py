@@ -181,6 +181,7 @@ def hold(lxc: Factory, event: str) -> tuple[str, t.Callable[[], bool], t.Callabl
     script = lxc.script(
         "hold", f'test "$CRTOOLS_SCRIPT_ACTION" = {event} || exit 0\n: >{here}\nuntil test -e {go}; do sleep 0.02; done'
     )
+    lxc.closing.append(go.touch)
     return script, here.exists, go.touch
 
 

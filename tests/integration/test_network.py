@@ -188,8 +188,8 @@ def test_macvlan_is_handled_or_refused_by_name(lxc: Factory) -> None:
 
 
 def test_phys_is_handled_or_refused_by_name(lxc: Factory) -> None:
-    run("ip", "link", "add", f"{BRIDGE_PREFIX}p0", "type", "dummy")
-    lxc.closing.append(lambda: remove_link(f"{BRIDGE_PREFIX}p0"))
+    run("ip", "link", "add", f"{BRIDGE_PREFIX}p0", "type", "veth", "peer", "name", f"{BRIDGE_PREFIX}p1")
+    lxc.closing.append(lambda: remove_link(f"{BRIDGE_PREFIX}p1"))
     checkpoint = lxc.start(nics=[Nic("phys", {"link": f"{BRIDGE_PREFIX}p0", "flags": "up"})])
     answer = checkpoint.try_to("checkpointed", stop=True)
     if answer.get("failed"):
@@ -261,7 +261,7 @@ def test_name_that_is_taken_is_refused_before_anything_is_restored(lxc: Factory)
     checkpoint = lxc.start()
     name = checkpoint.container.veth()
     checkpoint.stopped()
-    run("ip", "link", "add", name, "type", "dummy")
+    run("ip", "link", "add", name, "type", "bridge")
     lxc.closing.append(lambda: remove_link(name))
     checkpoint.refused("restored", name)
     checkpoint.restored(nics=[{"name": "eth0", "veth": f"{PREFIX}v3"}])

@@ -67,7 +67,7 @@ def remove_from_outside(lxc: Factory, checkpoint: Checkpoint) -> None:
 Ways = t.Callable[[Factory, Checkpoint], None]
 WAYS: dict[Ways, tuple[str, ...]] = {
     cold_start: ("written to after the dump",),
-    create_anew: ("not the one that was dumped",),
+    create_anew: ("root file system",),
     write_after_restore: ("already resumed",),
     leave_running_then_stop: ("left running",),
     change_configuration: ("configuration", "changed"),

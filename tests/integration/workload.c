@@ -351,7 +351,8 @@ static int locked_out(void)
 static void __attribute__((noreturn)) run_files(void)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 10, .l_len = 5};
-    struct itimerspec every = {{0, 20000000}, {0, 20000000}};
+    /* Not to expire: CRIU takes a periodic timer that expired and was not read yet for one that is off. */
+    struct itimerspec every = {{3600, 0}, {3600, 0}}, last;
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/files/socket"};
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = 42};
     int pair[2], pipes[2], watch, posix, bsd, ghost, linked, events, timer, listener, poller, fifo;
@@ -383,8 +384,9 @@ static void __attribute__((noreturn)) run_files(void)
     if (inotify_add_watch(watch, "/tmp/files/watched", IN_CREATE) < 0)
         die("inotify");
     events = eventfd(0, 0);
-    timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    timer = timerfd_create(CLOCK_MONOTONIC, 0);
     timerfd_settime(timer, 0, &every, NULL);
+    last = every;
     unlink(name.sun_path);
     listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (bind(listener, (struct sockaddr *)&name, sizeof(name)) || listen(listener, 4))
@@ -420,7 +422,7 @@ static void __attribute__((noreturn)) run_files(void)
         char got[64] = "";
         int bad = locked_out(), client;
         unsigned long forked_before = *forked;
-        uint64_t expirations = 0;
+        struct itimerspec rest;
         struct epoll_event seen = {0};
 
         expect(!(bad & 1), "the fcntl lock is lost");
@@ -457,7 +459,10 @@ static void __attribute__((noreturn)) run_files(void)
         expect(*shared == 77, "the shared memory has other content");
         expect(*forked > forked_before, "the child stands still");
         expect(!kill(waiter, 0) && !waitpid(waiter, NULL, WNOHANG), "a child is gone");
-        expect(read(timer, &expirations, sizeof(expirations)) == 8 && expirations > 0, "the timer stands still");
+        timerfd_gettime(timer, &rest);
+        expect(rest.it_interval.tv_sec == 3600, "the timer has another interval");
+        expect(rest.it_value.tv_sec > 3500 && rest.it_value.tv_sec <= last.it_value.tv_sec, "the timer stands still");
+        last = rest;
         if (!event_seen) {
             eventfd_write(events, 5);
             pause_ms(20);
