@@ -33,8 +33,6 @@ RESULT = HOME / "result.json"
 # Written before the role runs where CRIU was absent: what the demo installed, the demo removes.
 OURS = HOME / "criu-installed-by-the-demo"
 RECORD = Path("/etc/stasis/lxc.json")
-# Where the role builds, with an empty environment, so that its make does not carry our mark.
-BUILD = "/var/cache/stasis-criu-work/"
 BRIDGE, VETH = "stasisdemo0", "stasisdemo1"
 HOST_ADDRESS, ADDRESS, PORT = "10.213.90.1", "10.213.90.2", 7000
 # In the environment of every Ansible run, so that a later clean finds one that outlived a killed demo.
@@ -536,9 +534,29 @@ def end_role() -> None:
     deadline = time.monotonic() + 600
     while any(comm(pid) in ("apt-get", "dpkg") for pid in runs_of(["role"])) and time.monotonic() < deadline:
         time.sleep(0.2)
-    end(lambda: runs_of(["role"]), 0)
-    if OURS.exists():
-        end(lambda: others(lambda entry: os.readlink(entry / "cwd").startswith(BUILD)), 0)
+    # The build runs with an empty environment, so what is below an Ansible run counts too, by pid and start.
+    ours = {pid: start(pid) for pid in with_children(runs_of(["role"]))}
+    end(lambda: sorted({*runs_of(["role"]), *(pid for pid, began in ours.items() if began and start(pid) == began)}), 0)
+
+
+def with_children(pids: t.Sequence[int]) -> list[int]:
+    parents = {pid: parent for pid in others(lambda _: True) if (parent := stat_field(pid, 4))}
+    found = list(pids)
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == str(pid) and child not in found]
+    return found
+
+
+def start(pid: int) -> str:
+    return "" if stat_field(pid, 3) == "Z" else stat_field(pid, 22)
+
+
+def stat_field(pid: int, number: int) -> str:
+    """A field of /proc/PID/stat, counted from 1 as in proc(5), from the third on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[number - 3]
+    except OSError:
+        return ""
 
 
 def comm(pid: int) -> str:
