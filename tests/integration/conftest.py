@@ -15,7 +15,7 @@ from pathlib import Path
 import hygiene
 import pytest
 from client import Echo, Listener, Talker
-from containers import BASE, BRIDGE_PREFIX, GATEWAY, PORT, PREFIX, Bridge, Container, Nic, run, veth
+from containers import BASE, BRIDGE_PREFIX, GATEWAY, NETWORK, PORT, PREFIX, Bridge, Container, Nic, run, veth
 from module import Checkpoint, Module
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -100,7 +100,7 @@ class Factory:
     ) -> Container:
         """A container with the workload and, unless nics are named, one veth."""
         number = next(self._numbers)
-        address = f"10.213.40.{number % 200 + 10}"
+        address = f"{NETWORK}.{number % 200 + 10}"
         if nics is None:
             nics = [veth((bridge or self.bridge).name, address, **nic_settings)]
         container = Container(name or f"{PREFIX}{number}", lxc_path or self.session / "lxc", address)

@@ -17,12 +17,14 @@ import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PREFIX = "stasis-t-"
-BRIDGE_PREFIX = "stasisbr"
-GATEWAY = "10.213.40.1"
+# Who runs the suite beside somebody else's run gives it names and a network of its own.
+PREFIX = os.environ.get("STASIS_TEST_PREFIX", "stasis-t-")
+BRIDGE_PREFIX = os.environ.get("STASIS_TEST_BRIDGE", "stasisbr")
+NETWORK = os.environ.get("STASIS_TEST_NETWORK", "10.213.40")
+GATEWAY = f"{NETWORK}.1"
 PORT = 7000
 # All below directories of root's that nobody else can write, as the module demands.
-BASE = Path("/var/lib/stasis-test")
+BASE = Path(os.environ.get("STASIS_TEST_BASE", "/var/lib/stasis-test"))
 
 T = t.TypeVar("T")
 

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""What the preflight finds, and what it needs to know for that."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
+from ansible_collections.stasis.lxc.plugins.module_utils._proc import Mount, Task
+
+BLOCKS = "blocks"
+MAY_FAIL = "may fail"
+NOTE = "note"
+SEVERITIES = (BLOCKS, MAY_FAIL, NOTE)
+
+READY = "ready"
+RISKY = "risky"
+BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that stands in the way, or may. subject: the process, file or setting; what, remedy: a line each."""
+
+    id: str
+    severity: str
+    subject: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the checkpoint is to be like. directory: where it will be, "" where that is not known yet.
+
+    console: liblxc's id of the container's console, which CRIU takes for external.
+    """
+
+    stop: bool = False
+    autostart: str = "refuse"
+    directory: str = ""
+    criu: CriuOptions = field(default_factory=CriuOptions)
+    console: str = ""
+
+
+@dataclass(frozen=True)
+class UnixSocket:
+    """One line of `ss -x`. type: u_str, u_dgr or u_seq. peer: an inode, 0 for none. open: not shut down."""
+
+    type: str
+    state: str
+    queued: int
+    inode: int
+    peer: int
+    open: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One look at a running container, for the pure checks.
+
+    mounts: of init's namespace. mount_ids: of every mount namespace that a process of the container lives in.
+    own_namespaces: of the process that looks, which CRIU will share. unix: the Unix sockets of its network
+    namespaces. unread: bytes that wait in netlink sockets, by inode. backlog: connections that no task has accepted
+    yet. locks: pids that hold file locks. occupied: targets of mounts that must be empty and are not.
+    criu_bpf: whether CRIU was built to dump BPF maps.
+    """
+
+    tasks: tuple[Task, ...]
+    mounts: tuple[Mount, ...] = ()
+    host_mounts: tuple[Mount, ...] = ()
+    mount_ids: frozenset[int] = frozenset()
+    own_namespaces: t.Mapping[str, str] = field(default_factory=dict)
+    unix: tuple[UnixSocket, ...] = ()
+    unread: t.Mapping[int, int] = field(default_factory=dict)
+    backlog: int = 0
+    locks: frozenset[int] = frozenset()
+    occupied: frozenset[str] = frozenset()
+    criu_version: str = ""
+    criu_bpf: bool = False
+
+    @property
+    def init(self) -> Task:
+        """The container's first process."""
+        return self.tasks[0]
+
+
+def verdict(findings: t.Iterable[Finding]) -> str:
+    """READY, RISKY or BLOCKED."""
+    severities = {finding.severity for finding in findings}
+    if BLOCKS in severities:
+        return BLOCKED
+    return RISKY if MAY_FAIL in severities else READY

@@ -1,0 +1,247 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Findings about the container as a whole and its host: state, configuration, memory, disk. Pure but for `space`."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _directory, _versions
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._findings import (
+    BLOCKS,
+    MAY_FAIL,
+    NOTE,
+    Facts,
+    Finding,
+    Options,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
+
+# CRIU's parasite takes memory of the container itself, process by process.
+_PARASITE = 256 << 10
+_HEADROOM = 4 << 20
+# Where a byte of memory takes a byte of disk.
+_PLAIN_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the memory controller says of the container, in bytes. limit: None for no limit.
+
+    anonymous: that no file backs. shared: tmpfs and shared memory. used: what counts against the limit and cannot be
+    dropped like a file's cache.
+    """
+
+    anonymous: int = 0
+    shared: int = 0
+    used: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room in the file system of the checkpoint directory, in bytes."""
+
+    free: int
+    type: str
+
+
+def host_findings(host: Host) -> list[Finding]:
+    """Findings that hold for every container of the host."""
+    found = []
+    if not host.is_root:
+        found.append(
+            Finding("not-root", BLOCKS, "user", "CRIU needs root, and this is another user.", "Set become: true.")
+        )
+    if not host.criu_version:
+        found.append(
+            Finding(
+                "no-criu",
+                BLOCKS,
+                host.criu_path or "CRIU",
+                "There is no CRIU that works on this host.",
+                "Apply the role stasis.lxc.criu, or set criu_path.",
+            )
+        )
+        return found
+    minimum = _versions.minimum_criu(host.kernel)
+    if not _versions.at_least(host.criu_version, minimum):
+        found.append(
+            Finding(
+                "old-criu",
+                BLOCKS,
+                host.criu_path,
+                f"CRIU {host.criu_version} does not work on kernel {host.kernel}, which needs {minimum} or newer.",
+                "Apply the role stasis.lxc.criu, or name a newer CRIU in criu_path.",
+            )
+        )
+    return found
+
+
+def state_finding(container: Container) -> Finding | None:
+    """Why nothing more can be said of a container that does not run."""
+    if container.state == _container.FROZEN:
+        return Finding(
+            "frozen",
+            BLOCKS,
+            container.name,
+            "It is frozen, and CRIU would wait for it for ever.",
+            f"Run lxc-unfreeze -P {container.lxc_path} -n {container.name} first.",
+        )
+    if container.init is None:
+        return Finding(
+            "not-running",
+            BLOCKS,
+            container.name,
+            f"It is {container.state}, so there is nothing to dump.",
+            "Start it first.",
+        )
+    return None
+
+
+def container_findings(container: Container, options: Options) -> list[Finding]:
+    """Findings about what LXC and the configuration say."""
+    found = [
+        Finding(
+            "nic",
+            BLOCKS,
+            f"{container.name}, NIC {nic.name or nic.index}",
+            problem,
+            "Change the network device first; a checkpoint would not keep it as it is.",
+        )
+        for nic in container.nics
+        for problem in nic.problems
+    ]
+    found += _stopping(container, options)
+    if options.directory:
+        found += _place(container, options.directory)
+    if container.config.values("lxc.idmap"):
+        found.append(
+            Finding(
+                "user-namespace",
+                MAY_FAIL,
+                container.name,
+                "It runs in a user namespace; CRIU dumps that, and restores it not with every kernel and configuration.",
+                "Try a restore before you rely on it.",
+            )
+        )
+    found += _confinement(container)
+    return found
+
+
+def _stopping(container: Container, options: Options) -> t.Iterator[Finding]:
+    names = ", ".join(f"{one.command} (pid {one.pid})" for one in container.outsiders[:5])
+    if container.outsiders:
+        yield Finding(
+            "outsiders",
+            BLOCKS if options.stop else NOTE,
+            names,
+            "Not children of the container's init, as with lxc-attach; CRIU does not dump them"
+            + (", and they would be killed." if options.stop else "."),
+            "End the lxc-attach sessions first.",
+        )
+    if not options.stop:
+        return
+    if container.ephemeral:
+        yield Finding(
+            "ephemeral",
+            BLOCKS,
+            container.name,
+            "It is ephemeral: LXC destroys it when it stops.",
+            "Set lxc.ephemeral = 0, or leave out stop.",
+        )
+    if container.autostart.reasons:
+        refused = options.autostart == "refuse"
+        yield Finding(
+            "autostart",
+            BLOCKS if refused else NOTE,
+            container.name,
+            f"It would be started by {' and '.join(container.autostart.reasons)}, which makes the checkpoint stale.",
+            "Set autostart: inhibit to switch that off until the restore, or autostart: ignore.",
+        )
+
+
+def _place(container: Container, directory: str) -> t.Iterator[Finding]:
+    try:
+        _directory.check(directory)
+    except StasisError as exc:
+        yield Finding("directory", BLOCKS, directory, exc.what, exc.remedy or "Name another directory.")
+    own = (f"{container.lxc_path}/{container.name}/", container.rootfs.backing.rstrip("/") + "/")
+    if (directory + "/").startswith(own):
+        yield Finding(
+            "directory",
+            BLOCKS,
+            directory,
+            "It is inside the container's own directory.",
+            "Keep checkpoints outside of it, where lxc-destroy leaves them.",
+        )
+
+
+def _confinement(container: Container) -> t.Iterator[Finding]:
+    if not os.path.isdir("/sys/kernel/security/apparmor"):
+        return
+    profile = container.config.last("lxc.apparmor.profile", "")
+    if profile == "generated":
+        yield Finding(
+            "apparmor",
+            NOTE,
+            container.name,
+            "LXC generates its AppArmor profile at every start, and a restore needs that profile loaded.",
+            "Nothing needs to be done on this host; on another one start the container there once.",
+        )
+    elif profile and profile != "unconfined":
+        yield Finding(
+            "apparmor",
+            NOTE,
+            container.name,
+            f"It is confined by the AppArmor profile {profile}, and a restore needs it loaded.",
+            "Load the same profile where it is restored.",
+        )
+
+
+def memory_findings(facts: Facts, memory: Memory, space: Space | None, name: str, directory: str) -> list[Finding]:
+    """Findings about room: in the container's memory limit, and on the disk."""
+    found = []
+    needed = max(_HEADROOM, _PARASITE * len(facts.tasks))
+    if memory.limit is not None and memory.limit - memory.used < needed:
+        found.append(
+            Finding(
+                "memory-limit",
+                MAY_FAIL,
+                name,
+                f"It uses {_mib(memory.used)} of a limit of {_mib(memory.limit)}, and CRIU needs about {_mib(needed)} in it.",
+                "Raise the limit for the time of the dump, or the kernel may kill one of its processes.",
+            )
+        )
+    if space is None:
+        return found
+    # CRIU writes the memory of each process, also what the kernel shares between parent and child.
+    most = sum(task.anonymous for task in facts.tasks) * 1024 + memory.shared
+    least = memory.anonymous
+    if space.free < least and space.type in _PLAIN_FILE_SYSTEMS:
+        severity = BLOCKS
+    elif space.free < max(most, least):
+        severity = MAY_FAIL
+    else:
+        return found
+    found.append(
+        Finding(
+            "space",
+            severity,
+            directory,
+            f"{_mib(space.free)} are free, and the container has {_mib(max(most, least))} of memory to be written.",
+            "Make room, or name a directory elsewhere.",
+        )
+    )
+    return found
+
+
+def _mib(number: int) -> str:
+    return f"{number / (1 << 20):.1f} MiB"

@@ -1,0 +1,336 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Findings about open descriptors and mappings: what CRIU has no image for. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _proc, _versions
+from ansible_collections.stasis.lxc.plugins.module_utils._findings import (
+    BLOCKS,
+    MAY_FAIL,
+    NOTE,
+    Facts,
+    Finding,
+    Options,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._proc import DELETED, Descriptor, Task
+
+# Read: dump_one_file() in CRIU's files.c.
+_KEPT = frozenset(("eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "fanotify"))
+_REMEDIES = {
+    "bpf-prog": "Where it is systemd, set IPAddressAllow=, IPAddressDeny=, DevicePolicy=auto, DeviceAllow=, "
+    "PrivateDevices=no and ProtectClock=no for its units; else stop the program.",
+    "io_uring": "Configure the program not to use io_uring, or stop it first.",
+    "perf_event": "End the profiler first.",
+    "userfaultfd": "Stop the program first; virtual machines and CRIU's own lazy restore use it.",
+}
+_MEM, _MISC = 1, 10
+_TUN, _AUTOFS = 200, 235
+# NVIDIA's, graphics, and the majors that the kernel gives out itself (AMD's and NVIDIA's compute devices): CRIU has
+# plugins for them, which may be there or not.
+_PLUGIN_MAJORS = frozenset((195, 226, *range(234, 255)))
+_FIRST_PIDFD = "4.1"
+_GHOST_LIMIT = 1 << 20
+_BLOCK = 512
+_INOTIFY = re.compile(r"^(?:inotify wd:|fanotify ino:).*?sdev:([0-9a-f]+)", re.MULTILINE)
+# Where file handles cannot be opened again, or not by CRIU.
+_NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
+
+
+def check(facts: Facts, options: Options) -> list[Finding]:
+    """Every finding about descriptors and mappings but for sockets and terminals."""
+    found: list[Finding] = []
+    pids = frozenset(task.pid for task in facts.tasks)
+    for task in facts.tasks:
+        for one in task.descriptors:
+            subject = f"{task.label}, descriptor {one.number}"
+            found += _descriptor(facts, options, one, subject, pids)
+        found += _mappings(facts, options, task)
+        found += _session_files(facts, options, task)
+    return found
+
+
+def _descriptor(
+    facts: Facts, options: Options, one: Descriptor, subject: str, pids: frozenset[int]
+) -> t.Iterable[Finding]:
+    if one.link.startswith("/"):
+        return _path(facts, options, one, subject)
+    if one.link.startswith("anon_inode:"):
+        return _anonymous(facts, one, subject, pids)
+    if one.kind == "pipe":
+        return _pipe(facts, one, subject)
+    if one.kind == "socket":
+        return ()
+    if one.inode:
+        return _namespace_file(facts, one, subject)
+    return [_unsupported(one.link, subject)]
+
+
+def _unsupported(what: str, subject: str) -> Finding:
+    return Finding(
+        "descriptor",
+        BLOCKS,
+        subject,
+        f"It is open on {what}, which CRIU cannot dump.",
+        _REMEDIES.get(what, "Stop the program, or configure it not to use this."),
+    )
+
+
+def _anonymous(facts: Facts, one: Descriptor, subject: str, pids: frozenset[int]) -> t.Iterator[Finding]:
+    kind = one.kind
+    if kind in ("inotify", "fanotify"):
+        yield from _watches(facts, one, subject)
+    elif kind == "bpf-map":
+        yield from _bpf_map(facts, one, subject)
+    elif kind == "pidfd":
+        yield from _pidfd(facts, one, subject, pids)
+    elif kind not in _KEPT:
+        yield _unsupported(kind, subject)
+
+
+def _bpf_map(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+    map_type = _proc.status(one.info).get("map_type", "")
+    # Hash and array, the two that CRIU's bpfmap.c knows.
+    if not facts.criu_bpf:
+        yield Finding(
+            "descriptor",
+            BLOCKS,
+            subject,
+            "It is open on a BPF map, and this CRIU was built without libbpf.",
+            "Stop the program, or use a CRIU that was built with libbpf.",
+        )
+    elif map_type not in ("1", "2"):
+        yield _unsupported(f"a BPF map of type {map_type}", subject)
+
+
+def _pidfd(facts: Facts, one: Descriptor, subject: str, pids: frozenset[int]) -> t.Iterator[Finding]:
+    fields = _proc.status(one.info)
+    pid = int(fields.get("Pid", "-1"))
+    if facts.criu_version and not _versions.at_least(facts.criu_version, _FIRST_PIDFD):
+        yield Finding(
+            "pidfd",
+            BLOCKS,
+            subject,
+            f"It is a pidfd, which CRIU {facts.criu_version} cannot dump.",
+            f"Use CRIU {_FIRST_PIDFD} or newer.",
+        )
+    elif int(fields.get("flags", "0"), 8) & os.O_EXCL:
+        yield Finding(
+            "pidfd", BLOCKS, subject, "It is a pidfd of a thread, which CRIU cannot dump.", "Stop the program first."
+        )
+    elif pid != -1 and pid not in pids:
+        yield Finding(
+            "pidfd",
+            BLOCKS,
+            subject,
+            f"It is a pidfd of process {pid}, which is not dumped with the container.",
+            "End that process, or the one that watches it.",
+        )
+
+
+def _pipe(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+    flags = int(_proc.status(one.info).get("flags", "0"), 8)
+    autofs = any(
+        f"pipe_ino={one.inode}" in mount.options.split(",") for mount in facts.mounts if mount.type == "autofs"
+    )
+    if flags & os.O_DIRECT and not autofs:
+        yield Finding(
+            "packet-pipe",
+            BLOCKS,
+            subject,
+            "It is a pipe in packet mode (O_DIRECT), which CRIU cannot dump.",
+            "Stop the program first.",
+        )
+
+
+def _namespace_file(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+    known = {found for task in facts.tasks for found in task.namespaces.values()} | set(facts.own_namespaces.values())
+    if one.link not in known:
+        yield Finding(
+            "namespace-file",
+            BLOCKS,
+            subject,
+            f"It keeps a namespace open ({one.link}) in which no process of the container lives.",
+            "Close it: for network namespaces, `ip netns delete` inside.",
+        )
+
+
+def _watches(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+    if "fanotify sdev:" in one.info:
+        yield Finding(
+            "fanotify",
+            MAY_FAIL,
+            subject,
+            "It watches a whole file system, which CRIU leaves out without a word.",
+            "Stop the program first, and start it again after the restore.",
+        )
+    # The first mount of a file system is the one people know it by.
+    types = {_device(mount.device): mount for mount in reversed(facts.mounts)}
+    for number in sorted({int(text, 16) for text in _INOTIFY.findall(one.info)}):
+        # The kernel's own form here: 12 bits of major, 20 of minor.
+        mount = types.get((number >> 20, number & 0xFFFFF))
+        if mount is None:
+            where = f"a file system that is not mounted in the container (device {number >> 20}:{number & 0xFFFFF})"
+        elif mount.type == "overlay" and "nfs_export=on" not in mount.options.split(","):
+            where = f"{mount.target}, an overlay file system without nfs_export"
+        elif mount.base_type in _NO_HANDLES:
+            where = f"{mount.target} ({mount.type})"
+        else:
+            continue
+        yield Finding(
+            "inotify",
+            MAY_FAIL,
+            subject,
+            f"It watches something on {where}, where CRIU cannot find a file by its handle.",
+            "Stop the watching program first, or have it watch by polling.",
+        )
+
+
+def _path(facts: Facts, options: Options, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+    if one.link.startswith("/memfd:"):
+        return
+    number = _proc.status(one.info).get("mnt_id", "")
+    if number and int(number) not in facts.mount_ids:
+        yield _outside(one.link, subject)
+        return
+    status = one.status
+    if status is None:
+        return
+    if stat.S_ISCHR(status.st_mode):
+        yield from _device_file(one, status, subject)
+    elif stat.S_ISBLK(status.st_mode):
+        yield Finding(
+            "device", BLOCKS, subject, f"It is open on the block device {one.link}.", "Close it, or stop the program."
+        )
+    else:
+        yield from _name(options, one.link, status, subject, one.visible)
+
+
+def _outside(link: str, subject: str) -> Finding:
+    if link.startswith("/secretmem"):
+        return _unsupported("secret memory (memfd_secret)", subject)
+    return Finding(
+        "outside-file",
+        BLOCKS,
+        subject,
+        f"It is open on {link}, which is on no file system that is mounted in the container.",
+        "Close it: such a file comes from outside, from an unmounted file system or is a POSIX message queue.",
+    )
+
+
+def _device_file(one: Descriptor, status: os.stat_result, subject: str) -> t.Iterator[Finding]:
+    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    if major == _MEM or (major, minor) in ((_MISC, _TUN), (_MISC, _AUTOFS)) or is_terminal(status.st_rdev):
+        return
+    plugin = major in _PLUGIN_MAJORS
+    yield Finding(
+        "device",
+        MAY_FAIL if plugin else BLOCKS,
+        subject,
+        f"It is open on the device {one.link} ({major}:{minor}), which CRIU "
+        + ("can dump only with a plugin." if plugin else "cannot dump."),
+        "Stop the program first.",
+    )
+
+
+def is_terminal(rdev: int) -> bool:
+    """Whether CRIU takes a character device for a terminal that it knows (read: get_tty_driver() in its tty.c)."""
+    major, minor = os.major(rdev), os.minor(rdev)
+    if major == 5:
+        return minor < 3
+    return (major == 4 and 1 <= minor <= 63) or major in (136, 188, 204) or 128 <= major <= 135
+
+
+def _name(
+    options: Options, path: str, status: os.stat_result, subject: str, visible: bool | None = True
+) -> t.Iterator[Finding]:
+    limit = _GHOST_LIMIT if options.criu.ghost_limit is None else options.criu.ghost_limit
+    size = status.st_blocks * _BLOCK
+    bare = path[: -len(DELETED)] if path.endswith(DELETED) else path
+    if status.st_nlink == 0:
+        if size > limit:
+            yield Finding(
+                "ghost-file",
+                BLOCKS,
+                subject,
+                f"It keeps the deleted file {bare} of {size} bytes, and ghost_limit is {limit}.",
+                f"Set ghost_limit to {size} or more, or restart the program.",
+            )
+    elif path.endswith(DELETED):
+        if not options.criu.link_remap:
+            yield Finding(
+                "unlinked-file",
+                BLOCKS,
+                subject,
+                f"It keeps {bare}, whose name was removed and which has another one.",
+                "Set link_remap to true.",
+            )
+    elif visible is False:
+        yield Finding(
+            "hidden-file",
+            BLOCKS,
+            subject,
+            f"It keeps {path}, and something else is mounted there by now.",
+            "Unmount what hides it, or restart the program.",
+        )
+
+
+def _mappings(facts: Facts, options: Options, task: Task) -> t.Iterator[Finding]:
+    for one in task.mappings:
+        subject = f"{task.label}, mapping at {one.start:x}"
+        if one.path.startswith("/SYSV"):
+            if facts.init.namespaces.get("ipc") == facts.own_namespaces.get("ipc") != "":
+                yield Finding(
+                    "host-ipc",
+                    BLOCKS,
+                    subject,
+                    "It uses System V shared memory, and the container shares the host's IPC namespace.",
+                    "Leave out lxc.namespace.keep = ipc.",
+                )
+        elif one.path == "[uprobes]":
+            if "--allow-uprobes" not in options.criu.criu_args:
+                yield Finding(
+                    "uprobes", BLOCKS, subject, "A tracer on the host has put uprobes into it.", "End the tracer first."
+                )
+        elif "hugepage" in one.path:
+            yield Finding(
+                "hugepages",
+                NOTE,
+                subject,
+                "It uses huge pages; a restore needs as many free ones.",
+                "Keep vm.nr_hugepages as it is until the restore, on the target of a move as well.",
+            )
+        elif one.path.startswith("/secretmem"):
+            yield _unsupported("secret memory (memfd_secret)", subject)
+        elif one.path.startswith("anon_inode:"):
+            yield _unsupported(one.path[len("anon_inode:") :].strip("[]"), subject)
+        elif one.status is not None and stat.S_ISREG(one.status.st_mode):
+            yield from _name(options, one.path, one.status, subject)
+        elif one.status is not None and one.status.st_rdev != os.makedev(1, 5):
+            yield Finding(
+                "device",
+                BLOCKS,
+                subject,
+                f"It has mapped {one.path}, which CRIU cannot dump.",
+                "Stop the program first.",
+            )
+
+
+def _session_files(facts: Facts, options: Options, task: Task) -> t.Iterator[Finding]:
+    if task.pid in facts.locks and not options.criu.file_locks:
+        yield Finding(
+            "file-locks", BLOCKS, task.label, "It holds file locks, and file_locks is false.", "Set file_locks to true."
+        )
+
+
+def _device(text: str) -> tuple[int, int]:
+    major, _colon, minor = text.partition(":")
+    return int(major), int(minor)

@@ -1,0 +1,301 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Look at a running container for the preflight: one pass over /proc, reading only. Stops and attaches to nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_sockets, _proc
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._findings import Facts, UnixSocket
+from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
+from ansible_collections.stasis.lxc.plugins.module_utils._preflight_container import Memory, Space
+from ansible_collections.stasis.lxc.plugins.module_utils._proc import Descriptor, Mapping, Mount, Task
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+# A server that does not answer would hold up whoever asks for the status of a file.
+_REMOTE = frozenset(("fuse", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "autofs"))
+_FDINFO_KINDS = frozenset(("inotify", "fanotify", "pidfd", "bpf-map"))
+_MUST_BE_EMPTY = frozenset(("mqueue", "pstore"))
+# Paths on these are not the file system's to keep.
+_NO_NAMES = frozenset(("proc", "devpts", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs"))
+
+
+def gather(runner: Runner, container: Container, host: Host, *, proc: str = "/proc") -> Facts:
+    """Everything that the checks need of a running container. Processes that end meanwhile are left out."""
+    if container.init is None:
+        raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
+    init = container.init.pid
+    mounts = _proc.mounts(_read(f"{proc}/{init}/mountinfo"))
+    look = _Look(proc, init, {one.number: one for one in mounts}, own_mount=_link(f"{proc}/{init}/ns/mnt"))
+    tasks = tuple(found for found in map(look.task, descendants(init, proc)) if found is not None)
+    if not tasks or tasks[0].pid != init:
+        raise StasisError(f"The container's init {init} is gone.", "Run the task again.")
+    sockets = any(one.kind == "socket" for task in tasks for one in task.descriptors)
+    bpf = any(one.kind == "bpf-map" for task in tasks for one in task.descriptors)
+    return Facts(
+        tasks=tasks,
+        mounts=tuple(mounts),
+        host_mounts=tuple(_proc.mounts(_read(f"{proc}/self/mountinfo"))),
+        mount_ids=frozenset(look.mounts),
+        own_namespaces=_namespaces(f"{proc}/self"),
+        unix=tuple(_unix(runner, tasks, proc)) if sockets else (),
+        unread=_unread(tasks, proc) if sockets else {},
+        backlog=sum(_preflight_sockets.unaccepted(_read(f"{proc}/{init}/net/{family}")) for family in ("tcp", "tcp6")),
+        locks=frozenset(_lock_holders(_read(f"{proc}/locks"))),
+        occupied=frozenset(_occupied(mounts, f"{proc}/{init}/root")),
+        criu_version=host.criu_version,
+        criu_bpf=bpf and _mentions(host.criu_path, b"libbpf.so"),
+    )
+
+
+def descendants(init: int, proc: str = "/proc") -> list[int]:
+    """A process and everything below it, as CRIU walks the tree: parents first."""
+    found = [init]
+    for pid in found:
+        for thread in _entries(f"{proc}/{pid}/task"):
+            found += [int(child) for child in _read(f"{proc}/{pid}/task/{thread}/children").split()]
+    return found
+
+
+class _Look:
+    """One pass over the processes. mounts: of every mount namespace met so far, by their ids."""
+
+    def __init__(self, proc: str, init: int, mounts: dict[int, Mount], own_mount: str) -> None:
+        self.proc = proc
+        self.root = f"{proc}/{init}/root"
+        self.mounts = mounts
+        self.own_mount = own_mount
+        self._mount_namespaces = {own_mount}
+        self._visible: dict[tuple[str, int, int], bool] = {}
+        self._protocols: dict[str, str] = {}
+
+    def task(self, pid: int) -> Task | None:
+        """Everything about one process, or None where it is gone."""
+        top = f"{self.proc}/{pid}"
+        text = _read(f"{top}/status")
+        if not text:
+            return None
+        found = _proc.task(pid, text)
+        if found.state in "ZX":
+            return found
+        namespaces = _namespaces(top)
+        if namespaces.get("mnt", "") not in self._mount_namespaces:
+            self._mount_namespaces.add(namespaces.get("mnt", ""))
+            self.mounts.update({one.number: one for one in _proc.mounts(_read(f"{top}/mountinfo"))})
+        return dataclasses.replace(
+            found,
+            namespaces=namespaces,
+            descriptors=tuple(self._descriptors(top, namespaces.get("mnt") == self.own_mount)),
+            # The list of mappings has a lock that a process in uninterruptible sleep may hold.
+            mappings=tuple(self._mappings(top)) if found.state != "D" else (),
+        )
+
+    def _descriptors(self, top: str, same_mounts: bool) -> t.Iterator[Descriptor]:
+        for name in _entries(f"{top}/fd"):
+            path = f"{top}/fd/{name}"
+            link = _link(path)
+            if not link:
+                continue
+            one = Descriptor(int(name), link)
+            if link.startswith("/"):
+                one = self._file(one, path, f"{top}/fdinfo/{name}", same_mounts)
+            elif one.kind == "socket":
+                if link not in self._protocols:
+                    self._protocols[link] = _protocol(path)
+                one = dataclasses.replace(one, protocol=self._protocols[link])
+            elif one.kind == "pipe" or one.kind in _FDINFO_KINDS:
+                one = dataclasses.replace(one, info=_read(f"{top}/fdinfo/{name}"))
+            yield one
+
+    def _file(self, one: Descriptor, path: str, info_path: str, same_mounts: bool) -> Descriptor:
+        if one.link.startswith("/memfd:"):
+            return one
+        info = _read(info_path)
+        number = _proc.status(info).get("mnt_id", "")
+        mount = self.mounts.get(int(number)) if number else None
+        if mount is None or mount.base_type in _REMOTE:
+            return dataclasses.replace(one, info=info)
+        status = _stat(path)
+        visible = None
+        if status is not None and same_mounts and mount.type not in _NO_NAMES and not one.link.endswith(_proc.DELETED):
+            visible = (
+                self._leads_to(one.link, status) or _link(path) != one.link or self._leads_to(one.link, status, True)
+            )
+        return dataclasses.replace(one, info=info, status=status, visible=visible)
+
+    def _leads_to(self, link: str, status: os.stat_result, again: bool = False) -> bool:
+        key = (link, status.st_dev, status.st_ino)
+        if again or key not in self._visible:
+            there = _stat(self.root + link, follow=False)
+            # What is not found at all gets a name for the time of the dump.
+            self._visible[key] = there is None or (there.st_dev, there.st_ino) == key[1:]
+        return self._visible[key]
+
+    def _mappings(self, top: str) -> t.Iterator[Mapping]:
+        text = _read(f"{top}/maps")
+        seen: set[str] = set()
+        for one in _proc.unusual_mappings(text):
+            # One finding for each file, however many parts of it are mapped.
+            if one.path in seen:
+                continue
+            seen.add(one.path)
+            name = _proc.map_file(text, one.start) if one.path.startswith("/") else ""
+            yield dataclasses.replace(one, status=_stat(f"{top}/map_files/{name}") if name else None)
+
+
+def memory(container: Container) -> Memory:
+    """What the memory controller says."""
+    for hierarchy in container.cgroups:
+        top = hierarchy.directory
+        if hierarchy.unified and os.path.exists(f"{top}/memory.current"):
+            values = _values(f"{top}/memory.stat")
+            return Memory(
+                values.get("anon", 0),
+                values.get("shmem", 0),
+                _first_number(f"{top}/memory.current") - values.get("inactive_file", 0) - values.get("active_file", 0),
+                _limit(f"{top}/memory.max"),
+            )
+        if not hierarchy.unified and "memory" in hierarchy.controllers:
+            values = _values(f"{top}/memory.stat")
+            cache = values.get("total_inactive_file", 0) + values.get("total_active_file", 0)
+            return Memory(
+                values.get("total_rss", 0),
+                values.get("total_shmem", 0),
+                _first_number(f"{top}/memory.usage_in_bytes") - cache,
+                _limit(f"{top}/memory.limit_in_bytes"),
+            )
+    return Memory()
+
+
+def space(directory: str, *, proc: str = "/proc") -> Space | None:
+    """The room where the checkpoint will be, whose directory need not be there yet; None where that cannot be told."""
+    there = directory
+    while not os.path.isdir(there) and there != "/":
+        there = os.path.dirname(there)
+    try:
+        found, device = os.statvfs(there), os.stat(there).st_dev
+    except OSError:
+        return None
+    name = f"{os.major(device)}:{os.minor(device)}"
+    kinds = [one.type for one in _proc.mounts(_read(f"{proc}/self/mountinfo")) if one.device == name]
+    return Space(found.f_bfree * found.f_frsize, kinds[0] if kinds else "")
+
+
+def _namespaces(top: str) -> dict[str, str]:
+    found = {name: _link(f"{top}/ns/{name}") for name in _proc.NAMESPACES}
+    return {name: link for name, link in found.items() if link}
+
+
+def _unix(runner: Runner, tasks: t.Sequence[Task], proc: str) -> list[UnixSocket]:
+    # Only the kernel's socket diagnosis tells the peer, and it answers for one network namespace.
+    seen: dict[str, int] = {}
+    for task in tasks:
+        seen.setdefault(task.namespaces.get("net", ""), task.pid)
+    found = []
+    for namespace, pid in seen.items():
+        if namespace:
+            done = runner.run(["nsenter", f"--net={proc}/{pid}/ns/net", "ss", "-H", "-x", "-a", "-n", "-e"])
+            found += _preflight_sockets.unix_sockets(done.stdout)
+    return found
+
+
+def _unread(tasks: t.Sequence[Task], proc: str) -> dict[int, int]:
+    found: dict[int, int] = {}
+    seen: set[str] = set()
+    for task in tasks:
+        namespace = task.namespaces.get("net", "")
+        if namespace and namespace not in seen:
+            seen.add(namespace)
+            found.update(_preflight_sockets.unread_netlink(_read(f"{proc}/{task.pid}/net/netlink")))
+    return found
+
+
+def _lock_holders(text: str) -> t.Iterator[int]:
+    for line in text.splitlines():
+        # `1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF`, and ` ->` after the number for one that waits.
+        fields = line.replace("->", " ").split()
+        if len(fields) > 4 and fields[4].isdigit():
+            yield int(fields[4])
+
+
+def _occupied(mounts: t.Iterable[Mount], root: str) -> t.Iterator[str]:
+    for one in mounts:
+        if one.type in _MUST_BE_EMPTY and _entries(root + one.target):
+            yield one.target
+
+
+def _protocol(path: str) -> str:
+    try:
+        return os.getxattr(path, "system.sockprotoname").rstrip(b"\0").decode("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _mentions(path: str, word: bytes) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return word in stream.read()
+    except OSError:
+        return False
+
+
+def _values(path: str) -> dict[str, int]:
+    rows = (line.split() for line in _read(path).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def _first_number(path: str) -> int:
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _limit(path: str) -> int | None:
+    found = _first_number(path)
+    # cgroup v1 says "no limit" by a number that no machine has.
+    return found if 0 < found < 1 << 60 else None
+
+
+def _entries(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _stat(path: str, *, follow: bool = True) -> os.stat_result | None:
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except OSError:
+        return None
+
+
+def _read(path: str) -> str:
+    # Without Python's own layers, which cost more than the kernel's answer for files this small.
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        parts = []
+        while part := os.read(number, 65536):
+            parts.append(part)
+    except OSError:
+        return ""
+    finally:
+        os.close(number)
+    return b"".join(parts).decode("utf-8", "replace")

@@ -1,0 +1,225 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Findings about mounts: what CRIU can neither make again nor take from the host. Pure.
+
+It follows CRIU's mount.c for a dump with `--ext-mount-map auto --enable-external-sharing --enable-external-masters
+--enable-fs hugetlbfs --enable-fs tracefs`, which is what the module passes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _proc
+from ansible_collections.stasis.lxc.plugins.module_utils._findings import BLOCKS, MAY_FAIL, Facts, Finding
+from ansible_collections.stasis.lxc.plugins.module_utils._proc import Mount
+
+# Read: fstypes[] in CRIU's filesystems.c; hugetlbfs comes from --enable-fs.
+_MADE_AGAIN = frozenset(
+    [
+        "proc",
+        "sysfs",
+        "devtmpfs",
+        "binfmt_misc",
+        "tmpfs",
+        "devpts",
+        "simfs",
+        "pstore",
+        "mqueue",
+        "securityfs",
+        "fusectl",
+        "debugfs",
+        "tracefs",
+        "cgroup",
+        "cgroup2",
+        "aufs",
+        "fuse",
+        "overlay",
+        "autofs",
+        "hugetlbfs",
+    ]
+)
+
+
+def check(facts: Facts, mapped: t.Container[str], enabled: t.Container[str] = ()) -> list[Finding]:
+    """Every finding about mounts. mapped: targets, without a slash in front, that CRIU is told of.
+    enabled: further file systems of --enable-fs."""
+    shares = facts.init.namespaces.get("cgroup") == facts.own_namespaces.get("cgroup")
+    mounts = [one if shares else _rooted(one) for one in facts.mounts]
+    external = {
+        one.number: one.target.lstrip("/") in mapped or _on_host(one, facts.host_mounts)
+        for one in mounts
+        if one.target != "/"
+    }
+    tree = _Tree(mounts, frozenset(number for number, found in external.items() if found))
+    found: list[Finding] = []
+    for one in mounts:
+        if one.target != "/":
+            found += _fault(tree, one, facts, enabled)
+        if one.master:
+            found += _sharing(tree, one)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tree:
+    """The mounts, and the numbers of those that are external."""
+
+    mounts: list[Mount]
+    external: frozenset[int]
+
+    def binds(self, one: Mount) -> list[Mount]:
+        """Itself and every other mount of the same file system."""
+        return [other for other in self.mounts if other.number == one.number or self._same(one, other)]
+
+    def _same(self, one: Mount, other: Mount) -> bool:
+        if one.device != other.device or one.options != other.options:
+            return False
+        if one.number in self.external or other.number in self.external:
+            return True
+        return (one.source, one.base_type) == (other.source, other.base_type)
+
+    def is_external(self, one: Mount) -> bool:
+        """Whether it is external, or a part of what is."""
+        return any(other.number in self.external and _below(one.root, other.root) for other in self.binds(one))
+
+    def is_root(self, one: Mount) -> bool:
+        """Whether it is a part of the root file system."""
+        return any(other.target == "/" and _below(one.root, other.root) for other in self.binds(one))
+
+
+def _fault(tree: _Tree, one: Mount, facts: Facts, enabled: t.Container[str]) -> t.Iterator[Finding]:
+    external = tree.is_external(one)
+    if one.type == "devpts" and one.root not in ("/", "/ptmx") and not external:
+        yield from _terminal(one, facts)
+        return
+    if external or tree.is_root(one):
+        return
+    if one.root != "/":
+        if not any(other.root == "/" for other in tree.binds(one)):
+            yield Finding(
+                "mount",
+                BLOCKS,
+                one.target,
+                f"It is a part ({one.root}) of a file system ({one.type}) that is mounted nowhere else, neither in the "
+                "container nor on the host.",
+                "Unmount it, or name it in external_mounts with its source on the host.",
+            )
+        return
+    if one.base_type == "fuse":
+        yield Finding(
+            "mount",
+            BLOCKS,
+            one.target,
+            f"It is a FUSE file system ({one.type}) of the container's own, which CRIU cannot dump.",
+            "Unmount it first.",
+        )
+    elif one.base_type not in _MADE_AGAIN and one.type not in enabled:
+        yield Finding(
+            "mount",
+            BLOCKS,
+            one.target,
+            f"It is a file system ({one.type}) that CRIU cannot make again, and the host has not mounted it.",
+            "Unmount it, or name it in external_mounts with its source on the host.",
+        )
+    elif one.target in facts.occupied:
+        yield Finding(
+            "mount",
+            BLOCKS,
+            one.target,
+            f"It is a {one.type} file system that is not empty, and CRIU does not keep what is in it.",
+            "Remove what is in it, or unmount it.",
+        )
+    elif one.type == "autofs":
+        yield from _automount(one, facts)
+
+
+def _automount(one: Mount, facts: Facts) -> t.Iterator[Finding]:
+    pipe = next((word for word in one.options.split(",") if word.startswith("pipe_ino=")), "")
+    inode = int(pipe.partition("=")[2] or 0)
+    held = any(
+        found.kind == "pipe"
+        and found.inode == inode
+        and int(_proc.status(found.info).get("flags", "0"), 8) & os.O_ACCMODE == os.O_RDONLY
+        for task in facts.tasks
+        for found in task.descriptors
+    )
+    if not held:
+        yield Finding(
+            "autofs",
+            BLOCKS,
+            one.target,
+            "No process of the container holds the other end of this automount point.",
+            "Unmount it, or stop the automount unit.",
+        )
+    else:
+        yield Finding(
+            "autofs",
+            MAY_FAIL,
+            one.target,
+            "It is an automount point; the dump fails where a request waits in it.",
+            "Stop the automount unit, or run the task again.",
+        )
+
+
+def _terminal(one: Mount, facts: Facts) -> t.Iterator[Finding]:
+    number = one.root.lstrip("/")
+    held = any(f"tty-index:\t{number}\n" in found.info + "\n" for task in facts.tasks for found in task.descriptors)
+    if not held:
+        yield Finding(
+            "terminal-mount",
+            BLOCKS,
+            one.target,
+            f"It is the terminal {number} of the container, whose master LXC holds outside.",
+            "Set lxc.tty.max = 0 in the container's configuration, and start it again.",
+        )
+
+
+def _sharing(tree: _Tree, one: Mount) -> t.Iterator[Finding]:
+    if any(other.shared == one.master and other.number != one.number for other in tree.mounts):
+        return
+    for other in tree.binds(one):
+        source = other.number in tree.external or other.target == "/"
+        if source and other.master == one.master and _below(one.root, other.root):
+            return
+    yield Finding(
+        "mount-sharing",
+        BLOCKS,
+        one.target,
+        "It receives mounts from a peer group that is not in the container, and CRIU cannot join it again.",
+        f"Run `mount --make-private {one.target}` inside.",
+    )
+
+
+def _on_host(one: Mount, host: t.Iterable[Mount]) -> bool:
+    """Whether CRIU finds it on the host (read: find_best_external_match(), resolve_external_mounts())."""
+    match: Mount | None = None
+    for other in host:
+        same = (one.device, one.source, one.base_type, one.options) == (
+            other.device,
+            other.source,
+            other.base_type,
+            other.options,
+        )
+        if not same or not _below(one.root, other.root):
+            continue
+        match = other
+        if (one.shared and one.shared == other.shared) or (one.master and one.master == other.shared):
+            break
+    if match is None:
+        return False
+    return not one.master or one.master in (match.shared, match.master)
+
+
+def _rooted(one: Mount) -> Mount:
+    """In a cgroup namespace of its own a container sees its part of the hierarchy as a whole."""
+    return dataclasses.replace(one, root="/") if one.type in ("cgroup", "cgroup2") else one
+
+
+def _below(path: str, top: str) -> bool:
+    return top == "/" or path == top or path.startswith(top.rstrip("/") + "/")

@@ -1,0 +1,197 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Findings about sockets and terminals, whose other end may be outside of the container. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _proc
+from ansible_collections.stasis.lxc.plugins.module_utils._findings import (
+    BLOCKS,
+    MAY_FAIL,
+    NOTE,
+    Facts,
+    Finding,
+    Options,
+    UnixSocket,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._proc import DELETED, Descriptor, Task
+
+# What the kernel calls the protocols of the sockets that CRIU knows (read: dump_socket() in its sockets.c and
+# can_dump_ipproto() in its sk-inet.c).
+_KEPT = frozenset(
+    [
+        "UNIX",
+        "UNIX-STREAM",
+        "NETLINK",
+        "PACKET",
+        "TCP",
+        "TCPv6",
+        "UDP",
+        "UDPv6",
+        "UDP-Lite",
+        "UDPLITEv6",
+        "RAW",
+        "RAWv6",
+        "PING",
+        "PINGv6",
+    ]
+)
+_REMEDIES = {
+    "MPTCP": "Turn Multipath TCP off: GODEBUG=multipathtcp=0 for a program in Go, sysctl net.mptcp.enabled=0 inside.",
+}
+_SS = re.compile(r"(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])")
+_PTMX, _PTS, _CTTY = (5, 2), 136, (5, 0)
+
+
+def unix_sockets(text: str) -> list[UnixSocket]:
+    """The sockets in the output of `ss -H -x -a -n -e`. Lines in another form are left out."""
+    found = []
+    for line in text.splitlines():
+        match = _SS.match(line)
+        if match:
+            kind, state, queued, _name, inode, peer, shut = match.groups()
+            found.append(UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->"))
+    return found
+
+
+def unread_netlink(text: str) -> dict[int, int]:
+    """Bytes that wait to be read, by inode, in the text of /proc/PID/net/netlink."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return {int(row[9]): int(row[4]) for row in rows if len(row) > 9 and row[4] != "0"}
+
+
+def unaccepted(text: str) -> int:
+    """Connections that wait to be accepted, in the text of /proc/PID/net/tcp or tcp6."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if len(row) > 4 and row[3] == "0A")
+
+
+def check(facts: Facts, options: Options) -> list[Finding]:
+    """Every finding about sockets and terminals."""
+    found: list[Finding] = []
+    holders: dict[int, tuple[Task, Descriptor]] = {}
+    for task in facts.tasks:
+        for one in task.descriptors:
+            if one.kind == "socket":
+                holders.setdefault(one.inode, (task, one))
+    for inode, (task, one) in holders.items():
+        found += _socket(facts, inode, f"{task.label}, descriptor {one.number}", one.protocol)
+    subjects = {inode: f"{task.label}, descriptor {one.number}" for inode, (task, one) in holders.items()}
+    found += _peers(facts, options, subjects)
+    found += _waiting(facts, options)
+    if not {"-j", "--shell-job"} & set(options.criu.criu_args):
+        found += _terminals(facts, options)
+    return found
+
+
+def _socket(facts: Facts, inode: int, subject: str, protocol: str) -> t.Iterator[Finding]:
+    if protocol and protocol not in _KEPT:
+        family = protocol[3:] if protocol.startswith("AF_") else protocol
+        yield Finding(
+            "socket",
+            BLOCKS,
+            subject,
+            f"It is a socket of kind {family}, which CRIU cannot dump.",
+            _REMEDIES.get(family, "Stop the program first."),
+        )
+    if inode in facts.unread:
+        yield Finding(
+            "netlink-data",
+            MAY_FAIL,
+            subject,
+            f"{facts.unread[inode]} bytes wait to be read in its netlink socket; the dump fails unless they are by then.",
+            "Run the task again; where it stays so, restart the program, which does not read its socket.",
+        )
+
+
+def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Iterator[Finding]:
+    ours = [one for one in facts.unix if one.inode in inside]
+    listening = any(one.state == "LISTEN" and one.queued for one in ours)
+    # A descriptor that is on its way through a socket is in no process, so that its holder cannot be told.
+    travelling = any(one.state != "LISTEN" and one.queued for one in ours)
+    for one in ours:
+        if one.state == "LISTEN" or one.peer in inside:
+            continue
+        lost = one.type != "u_dgr" and one.state == "ESTAB" and one.open and not listening
+        if not one.peer and not lost:
+            continue
+        if one.type == "u_dgr" and any(word.startswith(("-x", "--ext-unix-sk")) for word in options.criu.criu_args):
+            continue
+        yield Finding(
+            "unix-peer",
+            MAY_FAIL if travelling else BLOCKS,
+            inside[one.inode],
+            "The other end of its Unix socket is outside of the container.",
+            "Stop the program, or what it talks to on the host; look for sockets in the bind mounts of the configuration.",
+        )
+
+
+def _waiting(facts: Facts, options: Options) -> t.Iterator[Finding]:
+    if facts.backlog:
+        waiting = f"{facts.backlog} TCP connection{'s wait' if facts.backlog > 1 else ' waits'} to be accepted"
+        if options.criu.skip_in_flight:
+            yield Finding(
+                "tcp-in-flight",
+                NOTE,
+                "network",
+                f"{waiting}; CRIU leaves them out, and their clients must connect again.",
+                "Run the task when the server has accepted them.",
+            )
+        else:
+            yield Finding(
+                "tcp-in-flight",
+                MAY_FAIL,
+                "network",
+                f"{waiting}, and skip_in_flight is false.",
+                "Set skip_in_flight to true, or run the task again.",
+            )
+
+
+def _terminals(facts: Facts, options: Options) -> t.Iterator[Finding]:
+    held = [(task, one) for task in facts.tasks for one in task.descriptors if _is_terminal(one)]
+    masters = {_proc.status(one.info).get("tty-index") for _task, one in held if _number(one) == _PTMX}
+    for task, one in held:
+        subject = f"{task.label}, descriptor {one.number}"
+        major, minor = _number(one)
+        # A terminal whose master is gone has lost its name as well, and CRIU keeps it as one that hangs up.
+        if major == _PTS and str(minor) not in masters and not one.link.endswith(DELETED):
+            if options.console and options.console == _console(one):
+                continue
+            yield Finding(
+                "terminal",
+                BLOCKS,
+                subject,
+                f"It uses the terminal {one.link}, whose master is outside of the container.",
+                "End the login or lxc-attach session; for a daemon, send its output to a file.",
+            )
+        elif (major, minor) == _CTTY and not any(
+            _number(other)[0] == _PTS for holder, other in held if holder.pid == task.pid
+        ):
+            yield Finding(
+                "terminal",
+                MAY_FAIL,
+                subject,
+                "It has opened /dev/tty, and CRIU may not find the terminal behind it.",
+                "End the session, or send the output of the program to a file.",
+            )
+
+
+def _is_terminal(one: Descriptor) -> bool:
+    return one.status is not None and stat.S_ISCHR(one.status.st_mode) and _number(one)[0] in (5, _PTS)
+
+
+def _number(one: Descriptor) -> tuple[int, int]:
+    rdev = one.status.st_rdev if one.status else 0
+    return os.major(rdev), os.minor(rdev)
+
+
+def _console(one: Descriptor) -> str:
+    return f"tty[{one.status.st_rdev:x}:{one.status.st_dev:x}]" if one.status else ""
