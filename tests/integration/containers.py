@@ -35,7 +35,9 @@ def until(what: t.Callable[[], T], seconds: float = 10.0, why: str = "") -> T:
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {why or getattr(what, '__name__', what)}; last answer: {answer!r}")
+            raise AssertionError(
+                f"not within {seconds} s: {why or getattr(what, '__name__', what)}; last answer: {answer!r}"
+            )
         time.sleep(0.01)
 
 
@@ -119,7 +121,9 @@ class Container:
             lines += [f"lxc.net.{number}.{key} = {value}" for key, value in nic.settings.items()]
         self.config.write_text("".join(f"{line}\n" for line in [*lines, *config]))
 
-    def lxc(self, command: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def lxc(
+        self, command: str, *argv: str, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run `lxc-COMMAND -P LXC_PATH -n NAME ...`."""
         return run(f"lxc-{command}", "-P", str(self.lxc_path), "-n", self.name, *argv, check=check, timeout=timeout)
 
@@ -223,7 +227,11 @@ class Container:
 
     def destroy(self) -> None:
         """Stop and remove it, whatever state a test has left it in. Raises only when something is left."""
-        kill(pid for pid, words in processes().items() if f"/{self.name}/" in " ".join(words) and str(BASE) in " ".join(words))
+        kill(
+            pid
+            for pid, words in processes().items()
+            if f"/{self.name}/" in " ".join(words) and str(BASE) in " ".join(words)
+        )
         self._thaw()
         kill(self._cgroup_members())
         deadline = time.monotonic() + 5
@@ -240,7 +248,10 @@ class Container:
             for folder, _folders, _files in os.walk(top):
                 path = Path(folder)
                 parts = path.relative_to(top).parts
-                if any(re.fullmatch(rf"lxc\.(payload|monitor|pivot)\.{re.escape(self.name)}(-\d+)?", part) for part in parts):
+                if any(
+                    re.fullmatch(rf"lxc\.(payload|monitor|pivot)\.{re.escape(self.name)}(-\d+)?", part)
+                    for part in parts
+                ):
                     found.append(path)
         return sorted(found, key=lambda path: -len(path.parts))
 
