@@ -332,7 +332,7 @@ def usable_record(checkout: Path) -> dict[str, t.Any] | None:
         if record is None:
             return None
         _install_record.verify(record)
-        if _versions.known_defects(record.criu_version, os.uname().release):
+        if not _versions.at_least(record.criu_version, _versions.minimum_criu(os.uname().release)):
             return None
     except StasisError:
         return None
