@@ -260,7 +260,7 @@ def _restore_order(
         return _criu_command.restore(
             options,
             _criu_command.RestoreFacts(
-                images=image.path,
+                images=wanted.directory,
                 work=work,
                 hook=record.hook,
                 mounts=container.mounts,

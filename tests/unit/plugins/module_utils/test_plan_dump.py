@@ -50,7 +50,10 @@ def running(found: str, options: str) -> str:
     """What is expected of a running container: the action, or words of the refusal."""
     if found == "sealed" and not options:
         return "none"
-    if found in ("damaged", "unreadable") and "overwrite" not in options:
+    if found == "damaged" and not options:
+        return "is damaged: "
+    # Whose an unreadable one is cannot be known, so it is not replaced by the way.
+    if found == "unreadable" and "overwrite" not in options:
         return "is damaged: "
     return "dump"
 
@@ -76,6 +79,8 @@ def expected(state: str, found: str, options: str, stale: bool) -> str:
         return running(found, options)
     if state == "STOPPED":
         return stopped(found, options, stale)
+    if found == "sealed" and not options:
+        return "none"
     return FROZEN if state == "FROZEN" else f"web1 is {state}."
 
 

@@ -41,6 +41,8 @@ def expected(state: str, found: str, force: bool, allow_stale: bool, stale: bool
     """The action, or words of the refusal."""
     if found in REFUSED:
         return REFUSED[found]
+    if state == "FROZEN" and found == "restored":
+        return "web1 was restored from /srv/checkpoints/web1, and is frozen."
     if state != "STOPPED" and found == "restored":
         return "none"
     if state != "STOPPED" and not force:
