@@ -147,12 +147,15 @@ def ansible(log: Log, checkout: Path, playbook: str, *arguments: str, what: str,
             argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
         )
         try:
+            shown = ""
             while process.poll() is None:
                 elapsed = time.monotonic() - began
                 if elapsed > timeout:
                     raise DemoError(f"{what} did not end within {timeout:.0f} s")
-                if playbook == "role":
-                    progress(f"{what}: {current_task(log.path, position)} ... {elapsed:.0f} s")
+                now = f"{what}: {current_task(log.path, position)} ... {elapsed:.0f} s"
+                if playbook == "role" and now != shown:
+                    progress(now)
+                    shown = now
                 time.sleep(0.1)
         finally:
             end_progress()
@@ -332,7 +335,7 @@ def usable_record(checkout: Path) -> dict[str, t.Any] | None:
         if record is None:
             return None
         _install_record.verify(record)
-        if _versions.known_defects(record.criu_version, os.uname().release):
+        if not _versions.at_least(record.criu_version, _versions.minimum_criu(os.uname().release)):
             return None
     except StasisError:
         return None

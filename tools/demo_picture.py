@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command on a terminal of its own and draw what it leaves on the screen as SVG.
 
-tools/demo_picture.py docs/images/demo.svg make demo KEEP=1
+tools/demo_picture.py docs/images/demo.svg make demo
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def draw(lines: list[str], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{width}" height="{height}" rx="8" fill="#0d1117"/>',
-        '<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,\'DejaVu Sans Mono\',monospace" font-size="14" fill="#d6dde5">',
+        '<g font-family="\'DejaVu Sans Mono\',ui-monospace,Menlo,Consolas,monospace" font-size="14" fill="#d6dde5">',
     ]
     for number, line in enumerate(["\033[1;32m# \033[0m\033[1m" + title + "\033[0m", "", *lines]):
         spans, colour, bold = [], "", False

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import typing as t
@@ -14,6 +15,7 @@ from dataclasses import asdict, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
+    _autostart,
     _cgroups,
     _container,
     _criu_command,
@@ -59,13 +61,17 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
     if os.geteuid() != 0:
         raise StasisError("This module needs root.", "Set become: true for the task.")
     _directory.check(wanted.directory)
+    wanted = replace(wanted, real_directory=os.path.realpath(wanted.directory))
     if check_mode:
-        return _run(wanted, runner, check_mode=True, lock=-1)
-    with _workspace.locked(wanted.name, wanted.lxc_path, timeout=wanted.timeout) as lock:
-        return _run(wanted, runner, check_mode=False, lock=lock)
+        return _run(wanted, runner, check_mode=True, locks=())
+    with contextlib.ExitStack() as held:
+        # Always in this order, so that no two tasks wait for each other.
+        places = ((wanted.name, wanted.lxc_path), ("directory", wanted.real_directory))
+        locks = tuple(held.enter_context(_workspace.locked(*place, timeout=wanted.timeout)) for place in places)
+        return _run(wanted, runner, check_mode=False, locks=locks)
 
 
-def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, lock: int) -> Result:
+def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
     if wanted.state == _argspec.ABSENT:
         return _remove(wanted, runner, check_mode=check_mode)
     record, host = _prepared_host(wanted, runner)
@@ -73,13 +79,14 @@ def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, lock: int) -> Resu
     recovered = _recover.recover(wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode)
     try:
         if wanted.state == _argspec.CHECKPOINTED:
-            result = _checkpoint(wanted, runner, host, record, container, check_mode=check_mode, lock=lock)
+            result = _checkpoint(wanted, runner, host, record, container, check_mode=check_mode, locks=locks)
         else:
             result = _restore_container(wanted, runner, host, record, container, check_mode=check_mode)
     except StasisError as exc:
         exc.data.setdefault("recovered", recovered)
         raise
     result.recovered = recovered
+    result.changed = result.changed or bool(recovered)
     return result
 
 
@@ -111,8 +118,12 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
 
 
 def _config_options(path: str) -> list[str]:
-    words = (line.split("#", 1)[0].split() for line in _workspace.read_text(path).splitlines())
-    return [f"--{word[0].lstrip('-')}" for word in words if word]
+    """CRIU takes the first word of a line for an option, and getopt any further one that begins with a dash."""
+    found = []
+    for line in _workspace.read_text(path).splitlines():
+        words = line.split("#", 1)[0].split()
+        found += [f"--{word.lstrip('-')}" for word in words[:1]] + [word for word in words[1:] if word.startswith("-")]
+    return found
 
 
 def _checkpoint(
@@ -123,9 +134,9 @@ def _checkpoint(
     container: Container,
     *,
     check_mode: bool,
-    lock: int,
+    locks: tuple[int, ...],
 ) -> Result:
-    image = _image.look(wanted.directory)
+    image = _look(wanted, container, check_mode=check_mode)
     stale = _stale_reasons(container, image)
     plan = _plan_dump.plan_dump(container, image, wanted, stale)
     result = _result_of(plan, image, container)
@@ -138,13 +149,19 @@ def _checkpoint(
     result.command = list(order.argv)
     if check_mode:
         return result
-    manifest, warnings = _dump.dump(runner, container, wanted, order, lock)
+    manifest, warnings = _dump.dump(runner, container, wanted, order, locks)
     result.checkpoint = manifest
     result.stats = manifest["stats"]
     result.init_pid = 0 if wanted.stop else result.init_pid
     result.log_path = os.path.join(wanted.directory, "dump.log")
     result.warnings += warnings
     return result
+
+
+def _look(wanted: Wanted, container: Container | None, *, check_mode: bool) -> Image:
+    if check_mode:
+        return _recover.foreseen(wanted.directory, wanted.name, wanted.lxc_path, container)
+    return _image.look(wanted.directory)
 
 
 def _dump_order(
@@ -195,6 +212,7 @@ def _dump_order(
         "command": argv,
         "identity": container.rootfs.identity(),
         "config_digest": container.config.digest,
+        "autostart_inhibited": plan.inhibit,
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
     return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit)
@@ -203,7 +221,7 @@ def _dump_order(
 def _restore_container(
     wanted: Wanted, runner: Runner, host: Host, record: InstallRecord, container: Container, *, check_mode: bool
 ) -> Result:
-    image = _image.look(wanted.directory)
+    image = _look(wanted, container, check_mode=check_mode)
     stale = _stale_reasons(container, image)
     plan = _plan_restore.plan_restore(container, image, wanted, stale, host.boot_id)
     result = _result_of(plan, image, container)
@@ -212,7 +230,8 @@ def _restore_container(
     order = _restore_order(wanted, host, record, container, image)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
     result.notes.append(NO_REBOOT)
-    if wanted.verify == "full":
+    # One that an interrupted run left is hashed when it is completed, not before.
+    if wanted.verify == "full" and image.path == wanted.directory:
         _refuse_damaged(image)
     _refuse_network(container, order.nics, runner, will_stop=plan.stop_first)
     if check_mode:
@@ -241,7 +260,7 @@ def _restore_order(
         return _criu_command.restore(
             options,
             _criu_command.RestoreFacts(
-                images=image.path,
+                images=wanted.directory,
                 work=work,
                 hook=record.hook,
                 mounts=container.mounts,
@@ -297,13 +316,17 @@ def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
     if os.path.lexists(os.path.join(wanted.lxc_path, wanted.name, "config")):
         container = _container.observe(runner, wanted.name, wanted.lxc_path)
     recovered = _recover.recover(wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode)
-    image = _image.look(wanted.directory)
+    image = _look(wanted, container, check_mode=check_mode)
     stale = _stale_reasons(container, image) if container else ["The container does not exist any more."]
     plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)
     result = _result_of(plan, image, container)
     result.recovered = recovered
+    result.changed = result.changed or bool(recovered)
     if plan.action != _result.NONE and not check_mode:
         _image.remove(wanted.directory)
+        if container and (image.manifest or {}).get("autostart_inhibited"):
+            # What it was switched off for does not exist any more.
+            _autostart.allow((image.manifest or {})["autostart_units"], container.config_path, runner)
     if plan.action != _result.NONE:
         result.checkpoint = {}
     return result

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -69,6 +70,12 @@ class Container:
     cgroups: tuple[_cgroups.Hierarchy, ...] = ()
     outsiders: tuple[Process, ...] = ()
     tty: str = ""
+
+    @property
+    def own_paths(self) -> tuple[str, ...]:
+        """Where the container's files are, as configured and without symbolic links."""
+        named = {os.path.join(self.lxc_path, self.name), self.rootfs.backing.rstrip("/")} - {""}
+        return tuple(sorted(named | {os.path.realpath(path) for path in named}))
 
     @property
     def config_path(self) -> str:
@@ -214,8 +221,10 @@ def wait_stopped(runner: Runner, container: Container, timeout: float) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.005)
-    while query(runner, container.name, container.lxc_path)[0] != STOPPED:
+    while True:
+        with contextlib.suppress(StasisError):
+            if query(runner, container.name, container.lxc_path)[0] == STOPPED:
+                return True
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
-    return True

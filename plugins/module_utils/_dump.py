@@ -59,7 +59,7 @@ def dump(
     container: Container,
     wanted: Wanted,
     order: DumpOrder,
-    lock: int,
+    locks: t.Sequence[int],
 ) -> tuple[Manifest, list[str]]:
     """Dump, wait for LXC's teardown where the container is to stop, seal, publish.
 
@@ -76,7 +76,7 @@ def dump(
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
-        warnings = _run_criu(container, wanted, order, work, staging, lock)
+        warnings = _run_criu(container, wanted, order, work, staging, locks)
     except Exception:
         work.keep(os.path.join(staging, "dump.log"))
         _image.discard(wanted.directory)
@@ -102,8 +102,14 @@ def finish(directory: str, draft: t.Mapping[str, t.Any], fingerprint: t.Mapping[
         "fingerprint": dict(fingerprint) if fingerprint else None,
         "stats": _criu_stats.read(staging),
     }
-    sealed = _image.seal(staging, manifest)
-    _image.publish(directory)
+    try:
+        sealed = _image.seal(staging, manifest)
+        _image.publish(directory)
+    except OSError as exc:
+        raise StasisError(
+            f"The dump is complete in {staging}, but could not be put in its place: {exc.strerror or exc}.",
+            "Put that right and run the task again: it completes the checkpoint.",
+        ) from exc
     return sealed
 
 
@@ -113,7 +119,7 @@ def _run_criu(
     order: DumpOrder,
     work: _workspace.Workspace,
     staging: str,
-    lock: int,
+    locks: t.Sequence[int],
 ) -> list[str]:
     env = environment(wanted, work)
     env["STASIS_NICS"] = staging
@@ -128,7 +134,7 @@ def _run_criu(
         stderr=work.file("criu.err"),
         timeout=wanted.timeout + wanted.kill_timeout,
         grace=10.0,
-        keep_open=(lock,),
+        keep_open=locks,
         # CRIU makes images 0644, and they hold the container's memory.
         umask=0o077,
     )

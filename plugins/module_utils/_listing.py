@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
@@ -33,16 +34,27 @@ def listing(path: str, *, verify: bool) -> list[dict[str, t.Any]]:
         )
     found = []
     for directory, children, _files in os.walk(path, onerror=_refuse):
-        image = _image.look(directory)
-        if image.state != _image.FOREIGN:
-            children.clear()
-            found.append(_describe(image, verify=verify))
-            continue
-        children[:] = sorted(child for child in children if os.lstat(os.path.join(directory, child)).st_dev == device)
+        # What a task is publishing or removing at this moment may be gone between two looks.
+        with contextlib.suppress(FileNotFoundError):
+            image = _image.look(directory)
+            if image.state not in (_image.FOREIGN, _image.ABSENT):
+                children.clear()
+                found.append(_describe(image, verify=verify))
+                continue
+        children[:] = sorted(child for child in children if _device(os.path.join(directory, child)) == device)
     return found
 
 
+def _device(path: str) -> int:
+    try:
+        return os.lstat(path).st_dev
+    except FileNotFoundError:
+        return -1
+
+
 def _refuse(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return
     raise StasisError(
         f"{error.filename} cannot be read: {error.strerror}.", "Run the task as root (become: true)."
     ) from error

@@ -24,6 +24,8 @@ def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Seque
     have = image.state == _image.SEALED
     if container.state == _container.STOPPED:
         return _plan_stopped(container, image, wanted, stale)
+    if have and not wanted.stop and not wanted.overwrite:
+        return Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
     if container.state == _container.FROZEN:
         raise StasisError(
             f"{container.name} is frozen, and CRIU would wait for it for ever.",
@@ -31,9 +33,8 @@ def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Seque
         )
     if container.state != _container.RUNNING or container.init is None:
         raise StasisError(f"{container.name} is {container.state}.", "Wait until it is RUNNING or STOPPED.")
-    if not wanted.stop and have and not wanted.overwrite:
-        return Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
-    if image.state == _image.DAMAGED and not wanted.overwrite:
+    # One whose manifest cannot be read may be another container's.
+    if image.state == _image.DAMAGED and not (wanted.overwrite or (wanted.stop and image.manifest)):
         raise StasisError(
             f"The checkpoint in {image.path} is damaged: {image.problem}",
             "Set overwrite: true to replace it, or remove it.",
@@ -102,8 +103,7 @@ def check_dumpable(container: Container, wanted: Wanted) -> None:
             f"{container.name} has processes that are not children of its init: {_list_outsiders(container)}.",
             "End the lxc-attach sessions first; CRIU would not dump them and they would be killed.",
         )
-    own = {f"{container.lxc_path}/{container.name}", container.rootfs.backing.rstrip("/")} - {""}
-    if (wanted.directory + "/").startswith(tuple(f"{inside}/" for inside in own)):
+    if f"{wanted.real_directory or wanted.directory}/".startswith(tuple(f"{own}/" for own in container.own_paths)):
         raise StasisError(
             f"{wanted.directory} is inside the container's own directory.",
             "Keep checkpoints outside of it, where lxc-destroy leaves them.",

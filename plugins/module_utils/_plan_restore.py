@@ -29,6 +29,11 @@ def plan_restore(container: Container, image: Image, wanted: Wanted, stale: t.Se
             "Restore from another checkpoint.",
         )
     if container.state != _container.STOPPED and was_restored_from(container, image, boot_id):
+        if container.state == _container.FROZEN:
+            raise StasisError(
+                f"{container.name} was restored from {image.path}, and is frozen.",
+                f"Run lxc-unfreeze -n {container.name}.",
+            )
         return Plan(_result.NONE, before, before)
     running = container.state != _container.STOPPED
     if running and not wanted.force:

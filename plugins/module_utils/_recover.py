@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import os
+import typing as t
+from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _container, _dump, _files, _image, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
@@ -80,17 +82,39 @@ def recover(wanted_directory: str, name: str, lxc_path: str, container: Containe
     return done
 
 
+def foreseen(directory: str, name: str, lxc_path: str, container: Container | None) -> Image:
+    """The image that recover() will have put at directory: what check mode plans with. Changes nothing.
+
+    Its path is the staging directory's where the image still stands there.
+    """
+    target = _image.look(directory)
+    staged = _image.look(_image.staging_path(directory))
+    if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
+        return target
+    state = container.state if container else _container.STOPPED
+    choice = decide(staged, target, state, container.init if container else None)
+    if choice == PUBLISH:
+        return staged
+    if choice == ROLL_FORWARD:
+        fingerprint = _fingerprint(staged, container)
+        manifest = {**(staged.draft or {}), "fingerprint": fingerprint, "stats": {}, "files": {}, "size": 0}
+        return replace(staged, state=_image.SEALED, manifest=manifest, fingerprint=fingerprint)
+    return target
+
+
 def _never_begun(staging: str) -> bool:
     return os.path.isdir(staging) and set(os.listdir(staging)) <= {_image.DRAFT}
 
 
 def _roll_forward(directory: str, staged: Image, container: Container | None) -> None:
-    """Seal a committed image. Its root file system is fingerprinted only where nothing was written since LXC's
+    _dump.finish(directory, staged.draft or {}, _fingerprint(staged, container))
+
+
+def _fingerprint(staged: Image, container: Container | None) -> dict[str, t.Any] | None:
+    """For a committed image. The root file system is fingerprinted only where nothing was written since LXC's
     teardown, for otherwise the container may have run in between, and the image must not pass for fresh."""
-    fingerprint = None
-    if container is not None and container.init is None:
-        found = _rootfs.fingerprint(container.rootfs)
-        committed = os.stat(os.path.join(staged.path, _image.COMMIT)).st_mtime_ns
-        if found is not None and found.newest <= committed + 2_000_000_000:
-            fingerprint = found.as_dict()
-    _dump.finish(directory, staged.draft or {}, fingerprint)
+    if container is None or container.init is not None:
+        return None
+    found = _rootfs.fingerprint(container.rootfs)
+    committed = os.stat(os.path.join(staged.path, _image.COMMIT)).st_mtime_ns
+    return found.as_dict() if found is not None and found.newest <= committed + 2_000_000_000 else None

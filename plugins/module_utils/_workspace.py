@@ -76,7 +76,8 @@ def key(name: str, lxc_path: str) -> str:
 
 @contextlib.contextmanager
 def locked(name: str, lxc_path: str, timeout: float, locks: str = LOCKS) -> t.Iterator[int]:
-    """One run per container at a time; gives the lock's file descriptor.
+    """One run per container at a time, and with a directory's name and parent, one per checkpoint; gives the lock's
+    file descriptor.
 
     timeout: seconds to wait for another run. A dump hands the descriptor to CRIU, so that the lock outlives a
     module that was killed for as long as its CRIU goes on.
@@ -94,7 +95,7 @@ def locked(name: str, lxc_path: str, timeout: float, locks: str = LOCKS) -> t.It
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StasisError(
-                        f"Another task is checkpointing or restoring {name}.", "Run this task again when it has ended."
+                        f"Another task is at work on {name} in {lxc_path}.", "Run this task again when it has ended."
                     ) from None
                 time.sleep(0.05)
         yield descriptor

@@ -89,7 +89,7 @@ options:
     description:
       - What to do with O(stop=true) if LXC (C(lxc.start.auto)) or systemd (an enabled C(lxc@) unit) would start the container
         by itself, which makes the checkpoint stale.
-      - V(refuse) fails, V(inhibit) switches that off until the container is restored, V(ignore) warns.
+      - V(refuse) fails, V(inhibit) switches that off until the container is restored or the checkpoint is removed, V(ignore) warns.
       - For O(state=checkpointed); the default is V(refuse).
     type: str
     choices: [refuse, inhibit, ignore]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -21,9 +22,37 @@ from module import Checkpoint, Module
 SOURCE = Path(__file__).resolve().parents[2]
 
 
+# What a kernel may lack that a test is about, and how to try it without a trace.
+FEATURES = {"bridge VLANs": ["unshare", "-n", "ip", "link", "add", "try", "type", "bridge", "vlan_filtering", "1"]}
+_not_here = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this kernel cannot do, and say so at the end."""
+    lacking = {name for name, argv in FEATURES.items() if run(*argv, check=False).returncode}
+    out = [item for item in items if lacking & {mark.args[0] for mark in item.iter_markers("kernel")}]
+    config.stash[_not_here] = [
+        f"{item.nodeid} (the kernel has no {item.get_closest_marker('kernel').args[0]})" for item in out
+    ]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(_not_here, []):
+        terminalreporter.write_line(f"NOT TESTED on this host: {line}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_host() -> t.Iterator[Path]:
     """The directory of this session; at the end the host must be as it was."""
+    with open("/run/stasis-integration.lock", "w") as lock:
+        # Containers, bridges and addresses have fixed names.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _clean_host()
+
+
+def _clean_host() -> t.Iterator[Path]:
     hygiene.clean()
     before = hygiene.snapshot()
     session = BASE / f"session-{os.getpid()}"
@@ -60,7 +89,9 @@ def programs(clean_host: Path) -> tuple[Path, Path]:
     """busybox and our workload, both static."""
     busybox = next((Path(path) for path in ("/bin/busybox", "/usr/bin/busybox") if Path(path).exists()), None)
     assert busybox, "busybox is missing: apt-get install busybox-static"
-    assert "not a dynamic executable" in run("ldd", str(busybox), check=False).stderr, "busybox is not static: apt-get install busybox-static"
+    assert "not a dynamic executable" in run("ldd", str(busybox), check=False).stderr, (
+        "busybox is not static: apt-get install busybox-static"
+    )
     program = clean_host / "workload"
     source = Path(__file__).with_name("workload.c")
     run("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", str(program), str(source))

@@ -37,7 +37,9 @@ def until(what: t.Callable[[], T], seconds: float = 10.0, why: str = "") -> T:
         if answer:
             return answer
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {why or getattr(what, '__name__', what)}; last answer: {answer!r}")
+            raise AssertionError(
+                f"not within {seconds} s: {why or getattr(what, '__name__', what)}; last answer: {answer!r}"
+            )
         time.sleep(0.01)
 
 
@@ -121,7 +123,9 @@ class Container:
             lines += [f"lxc.net.{number}.{key} = {value}" for key, value in nic.settings.items()]
         self.config.write_text("".join(f"{line}\n" for line in [*lines, *config]))
 
-    def lxc(self, command: str, *argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def lxc(
+        self, command: str, *argv: str, check: bool = True, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run `lxc-COMMAND -P LXC_PATH -n NAME ...`."""
         return run(f"lxc-{command}", "-P", str(self.lxc_path), "-n", self.name, *argv, check=check, timeout=timeout)
 
@@ -169,11 +173,14 @@ class Container:
         text = self.lxc("info", "-p", "-H", check=False).stdout.strip()
         return int(text) if text.isdigit() else 0
 
-    @property
-    def start_time(self) -> int:
-        """Of init, in clock ticks: with the pid it names one start of the container."""
-        text = Path(f"/proc/{self.init_pid}/stat").read_text()
-        return int(text[text.rindex(")") + 2 :].split()[19])
+    def life(self) -> tuple[str, int, int]:
+        """Its state, and the pid and start time of init, which together name one start of the container."""
+        found = dict(re.findall(r"^(State|PID):\s*(\S+)", self.lxc("info", "-s", "-p").stdout, re.MULTILINE))
+        pid = int(found.get("PID", "0"))
+        if not pid:
+            return found["State"], 0, 0
+        text = Path(f"/proc/{pid}/stat").read_text()
+        return found["State"], pid, int(text[text.rindex(")") + 2 :].split()[19])
 
     def info(self, key: str) -> list[str]:
         """The values of one key in lxc-info's output."""
@@ -225,7 +232,11 @@ class Container:
 
     def destroy(self) -> None:
         """Stop and remove it, whatever state a test has left it in. Raises only when something is left."""
-        kill(pid for pid, words in processes().items() if f"/{self.name}/" in " ".join(words) and str(BASE) in " ".join(words))
+        kill(
+            pid
+            for pid, words in processes().items()
+            if f"/{self.name}/" in " ".join(words) and str(BASE) in " ".join(words)
+        )
         self._thaw()
         kill(self._cgroup_members())
         deadline = time.monotonic() + 5
@@ -242,7 +253,10 @@ class Container:
             for folder, _folders, _files in os.walk(top):
                 path = Path(folder)
                 parts = path.relative_to(top).parts
-                if any(re.fullmatch(rf"lxc\.(payload|monitor|pivot)\.{re.escape(self.name)}(-\d+)?", part) for part in parts):
+                if any(
+                    re.fullmatch(rf"lxc\.(payload|monitor|pivot)\.{re.escape(self.name)}(-\d+)?", part)
+                    for part in parts
+                ):
                     found.append(path)
         return sorted(found, key=lambda path: -len(path.parts))
 

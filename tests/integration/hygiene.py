@@ -10,7 +10,19 @@ import os
 import re
 from pathlib import Path
 
-from containers import BASE, BRIDGE_PREFIX, PREFIX, Container, cgroup_roots, kill, mounts_below, processes, remove_link, remove_tree, run
+from containers import (
+    BASE,
+    BRIDGE_PREFIX,
+    PREFIX,
+    Container,
+    cgroup_roots,
+    kill,
+    mounts_below,
+    processes,
+    remove_link,
+    remove_tree,
+    run,
+)
 
 State = dict[str, set[str]]
 
@@ -24,7 +36,9 @@ def snapshot() -> State:
         "processes": _processes(),
         "firewall rules": _firewall(),
         "systemd units": {str(path) for path in Path("/etc/systemd/system").rglob(f"*{PREFIX}*")},
-        "logs and locks": {str(path) for top in ("/var/log/stasis", "/run/stasis") for path in Path(top).glob(f"{PREFIX}*")},
+        "logs and locks": {
+            str(path) for top in ("/var/log/stasis", "/run/stasis") for path in Path(top).glob(f"{PREFIX}*")
+        },
         "LXC's locks": {str(path) for path in Path("/run/lxc/lock").rglob(f"*{BASE.name}*")},
     }
 
@@ -57,7 +71,9 @@ def clean() -> None:
     for lxc_path in [path for word in ("lxc", "lxc2") for path in BASE.glob(f"*/{word}")]:
         for config in lxc_path.glob("*/config"):
             Container(config.parent.name, lxc_path).destroy()
-    for name in {path.name.split(".", 2)[2] for path in _cgroup_paths() if path.name.split(".", 2)[2].startswith(PREFIX)}:
+    for name in {
+        path.name.split(".", 2)[2] for path in _cgroup_paths() if path.name.split(".", 2)[2].startswith(PREFIX)
+    }:
         Container(name, BASE / "none").destroy()
     for link in json.loads(run("ip", "-j", "link").stdout):
         if link["ifname"].startswith(BRIDGE_PREFIX):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from containers import PREFIX, Container
 
 Answer = dict[str, t.Any]
+_numbers = itertools.count(1)
 # The keys that every answer has, good or bad.
 KEYS = {
     "changed",
@@ -46,7 +48,7 @@ class Module:
     def start(self, check_mode: bool = False, **options: t.Any) -> subprocess.Popen[str]:
         """Start the module; its answer is what it writes to stdout."""
         given = {**options, "_ansible_check_mode": check_mode, "_ansible_diff": True}
-        arguments = self.scratch / f"arguments-{len(list(self.scratch.iterdir()))}.json"
+        arguments = self.scratch / f"arguments-{next(_numbers)}.json"
         arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": given}))
         return subprocess.Popen(
             [self.python, "-m", "ansible_collections.stasis.lxc.plugins.modules.lxc_checkpoint", str(arguments)],
@@ -77,6 +79,8 @@ class Module:
         except ValueError:
             raise AssertionError(f"the module gave no answer: rc {process.returncode}\n{out}\n{err}") from None
         assert not err.strip() or "Traceback" not in err, err
+        # ansible-core wraps them on their way to the controller.
+        found["warnings"] = [one["event"]["msg"] if isinstance(one, dict) else one for one in found.get("warnings", [])]
         found.pop("invocation", None)
         found.pop("ansible_facts", None)
         return found
@@ -173,8 +177,7 @@ class Checkpoint:
         container = self.container
         known = container.config.exists()
         return {
-            "state": container.state if known else "",
-            "init": (container.init_pid, container.start_time) if known and container.init_pid else None,
+            "state and init": container.life() if known else None,
             "config": container.config.read_text() if known else "",
             "checkpoints": listing(self.directory.parent),
             "logs": {name: listing(path) for name, path in logs().items()},
@@ -187,7 +190,9 @@ def logs() -> dict[str, Path]:
     for top in (Path("/var/log/stasis"), Path("/run/stasis")):
         if top.is_dir():
             # A lock holds nothing: that it is there says only that a task ran.
-            found.update({str(path): path for path in top.iterdir() if path.name.startswith(PREFIX) and path.suffix != ".lock"})
+            found.update(
+                {str(path): path for path in top.iterdir() if path.name.startswith(PREFIX) and path.suffix != ".lock"}
+            )
     return found
 
 

@@ -17,7 +17,9 @@ from conftest import Factory
 from module import Checkpoint, Module
 
 # Real interpreters, which the bootstrap has linked.
-PYTHONS = sorted(Path(__file__).resolve().parents[2].glob(".work/pythons/python3.*"), key=lambda path: int(path.name.split(".")[1]))
+PYTHONS = sorted(
+    Path(__file__).resolve().parents[2].glob(".work/pythons/python3.*"), key=lambda path: int(path.name.split(".")[1])
+)
 
 
 def ansible(checkpoint: Checkpoint, *argv: str, program: str = "ansible") -> subprocess.CompletedProcess[str]:
@@ -86,7 +88,9 @@ def test_managed_host_may_have_this_python(lxc: Factory, python: Path) -> None:
     if not core.exists():
         # Only ansible-core: other packages there may be for another Python.
         core.mkdir()
-        (core / "ansible").symlink_to(next((python.parents[1] / "venv-217/lib").glob("python3.*/site-packages/ansible")))
+        (core / "ansible").symlink_to(
+            next((python.parents[1] / "venv-217/lib").glob("python3.*/site-packages/ansible"))
+        )
     scratch = lxc.session / f"scratch-{python.name}"
     scratch.mkdir()
     checkpoint = lxc.start()

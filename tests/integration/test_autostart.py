@@ -35,7 +35,7 @@ def test_autostart_does_not_matter_without_stop(lxc: Factory) -> None:
 def test_autostart_can_be_ignored_with_a_warning(lxc: Factory) -> None:
     checkpoint = lxc.start(config=AUTO)
     answer = checkpoint.checkpointed(stop=True, autostart="ignore")
-    assert any("lxc.start.auto" in warning for warning in answer.get("warnings", [])), answer
+    assert any("lxc.start.auto" in warning for warning in answer["warnings"])
     assert starts_by_itself(checkpoint.container)
     checkpoint.restored()
 
@@ -56,7 +56,9 @@ def test_inhibited_autostart_is_undone_where_the_dump_fails(lxc: Factory) -> Non
     checkpoint = lxc.start(config=AUTO)
     before = checkpoint.container.config.read_text()
     bad = lxc.script("bad", 'test "$CRTOOLS_SCRIPT_ACTION" != post-dump')
-    answer = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, autostart="inhibit", action_scripts=[bad]))
+    answer = checkpoint.module.run(
+        **checkpoint.options("checkpointed", stop=True, autostart="inhibit", action_scripts=[bad])
+    )
     assert answer.get("failed")
     assert checkpoint.container.config.read_text() == before
 
@@ -65,7 +67,11 @@ def test_inhibited_autostart_is_undone_where_the_dump_fails(lxc: Factory) -> Non
 def unit(lxc: Factory) -> t.Iterator[tuple[Container, Path]]:
     """A container with an enabled unit lxc@NAME, without a systemd that runs."""
     container = lxc.create()
-    template = next((path for path in map(Path, ("/lib/systemd/system/lxc@.service", "/usr/lib/systemd/system/lxc@.service")) if path.exists()))
+    template = next(
+        path
+        for path in map(Path, ("/lib/systemd/system/lxc@.service", "/usr/lib/systemd/system/lxc@.service"))
+        if path.exists()
+    )
     wants = Path("/etc/systemd/system/multi-user.target.wants")
     link = wants / f"lxc@{container.name}.service"
     made = not wants.exists()

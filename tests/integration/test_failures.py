@@ -36,7 +36,11 @@ def test_scripts_run_in_their_order_at_every_event(lxc: Factory) -> None:
     checkpoint.stopped(action_scripts=[one, two])
     checkpoint.resumed(action_scripts=[two, one])
     lines = log.read_text().split("\n")
-    for event, order in {"network-lock": ["one", "two"], "post-dump": ["one", "two"], "post-restore": ["two", "one"]}.items():
+    for event, order in {
+        "network-lock": ["one", "two"],
+        "post-dump": ["one", "two"],
+        "post-restore": ["two", "one"],
+    }.items():
         assert [line.split()[1] for line in lines if line.startswith(f"{event} ")] == order, event
 
 
@@ -59,7 +63,9 @@ def test_script_that_fails_during_a_dump_lets_the_container_run_on(lxc: Factory,
     init, host_side = container.init_pid, container.veth()
     talker = lxc.talker(container)
     bad = lxc.script("bad", f'test "$CRTOOLS_SCRIPT_ACTION" != {event}')
-    answer = fails(checkpoint, "checkpointed", action_scripts=[bad], **({"stop": True} if stop else {"overwrite": True}))
+    answer = fails(
+        checkpoint, "checkpointed", action_scripts=[bad], **({"stop": True} if stop else {"overwrite": True})
+    )
     assert bad in answer["msg"]
     assert container.init_pid == init
     assert host_side in lxc.bridge.ports(), "the network was not put back"
@@ -102,6 +108,7 @@ def test_criu_that_does_not_roll_back_is_killed_and_that_is_said(lxc: Factory) -
     assert time.monotonic() - began < 17
     assert "killed" in answer["msg"]
     assert not checkpoint.directory.exists()
+    checkpoint.container.assert_counts()
 
 
 @pytest.mark.parametrize("event", ["pre-restore", "post-restore"])
@@ -165,7 +172,12 @@ def test_memory_of_the_container_is_in_no_answer(lxc: Factory) -> None:
     answers = [
         checkpoint.stopped(),
         checkpoint.resumed(),
-        fails(checkpoint, "checkpointed", stop=True, action_scripts=[lxc.script("bad", 'test "$CRTOOLS_SCRIPT_ACTION" != post-dump')]),
+        fails(
+            checkpoint,
+            "checkpointed",
+            stop=True,
+            action_scripts=[lxc.script("bad", 'test "$CRTOOLS_SCRIPT_ACTION" != post-dump')],
+        ),
     ]
     assert "hunter2hunter2" not in repr(answers)
 

@@ -29,7 +29,10 @@ def test_image_is_roots_alone(lxc: Factory) -> None:
 def test_image_is_roots_alone_while_it_is_written(lxc: Factory) -> None:
     checkpoint = lxc.start()
     seen = lxc.session / "modes"
-    script = lxc.script("modes", f'test "$CRTOOLS_SCRIPT_ACTION" != post-dump || stat -L -c %a "$CRTOOLS_IMAGE_DIR" "$CRTOOLS_IMAGE_DIR"/* >{seen}')
+    script = lxc.script(
+        "modes",
+        f'test "$CRTOOLS_SCRIPT_ACTION" != post-dump || stat -L -c %a "$CRTOOLS_IMAGE_DIR" "$CRTOOLS_IMAGE_DIR"/* >{seen}',
+    )
     checkpoint.stopped(action_scripts=[script])
     modes = seen.read_text().split()
     assert modes[0] == "700"

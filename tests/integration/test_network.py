@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import BRIDGE_PREFIX, PREFIX, Nic, remove_link, run, until, veth
+from containers import BRIDGE_PREFIX, GATEWAY, PREFIX, Nic, remove_link, run, until, veth
 from module import Checkpoint
 
 
@@ -48,7 +50,13 @@ def test_inside_keeps_name_mac_mtu_addresses_and_index(lxc: Factory) -> None:
 
     def facts() -> list[t.Any]:
         return [
-            (one["ifname"], one["ifindex"], one["address"], one["mtu"], sorted(a["local"] for a in one["addr_info"] if a["family"] == "inet"))
+            (
+                one["ifname"],
+                one["ifindex"],
+                one["address"],
+                one["mtu"],
+                sorted(a["local"] for a in one["addr_info"] if a["family"] == "inet"),
+            )
             for one in checkpoint.container.links()
         ]
 
@@ -74,7 +82,14 @@ def test_mac_of_the_bridge_does_not_change(lxc: Factory) -> None:
 
 @pytest.mark.parametrize(
     ("attribute", "value"),
-    [("isolated", "1"), ("hairpin_mode", "1"), ("path_cost", "77"), ("priority", "5"), ("multicast_router", "2"), ("learning", "0")],
+    [
+        ("isolated", "1"),
+        ("hairpin_mode", "1"),
+        ("path_cost", "77"),
+        ("priority", "5"),
+        ("multicast_router", "2"),
+        ("learning", "0"),
+    ],
 )
 def test_attribute_of_the_bridge_port_survives(lxc: Factory, attribute: str, value: str) -> None:
     checkpoint = lxc.start()
@@ -84,6 +99,7 @@ def test_attribute_of_the_bridge_port_survives(lxc: Factory, attribute: str, val
     assert where.read_text().strip() == value
 
 
+@pytest.mark.kernel("bridge VLANs")
 def test_vlans_of_the_bridge_port_survive(lxc: Factory) -> None:
     bridge = lxc.add_bridge("vlan_filtering", "1")
     checkpoint = lxc.start(bridge=bridge)
@@ -101,16 +117,27 @@ def test_vlans_of_the_bridge_port_survive(lxc: Factory) -> None:
 
 
 def test_bridge_port_survives_a_dump_that_leaves_running(lxc: Factory) -> None:
+    checkpoint = lxc.start()
+    name = checkpoint.container.veth()
+    Path(f"/sys/class/net/{name}/brport/isolated").write_text("1")
+    before = link(name)
+    checkpoint.checkpointed()
+    assert port(name, "isolated") == "1"
+    after = link(name)
+    assert {key: after[key] for key in ("address", "mtu", "master", "ifindex")} == {
+        key: before[key] for key in ("address", "mtu", "master", "ifindex")
+    }
+
+
+@pytest.mark.kernel("bridge VLANs")
+def test_vlans_survive_a_dump_that_leaves_running(lxc: Factory) -> None:
     bridge = lxc.add_bridge("vlan_filtering", "1")
     checkpoint = lxc.start(bridge=bridge)
     name = checkpoint.container.veth()
     run("bridge", "vlan", "add", "dev", name, "vid", "20")
-    Path(f"/sys/class/net/{name}/brport/isolated").write_text("1")
     before = run("bridge", "-j", "vlan", "show", "dev", name).stdout
     checkpoint.checkpointed()
     assert run("bridge", "-j", "vlan", "show", "dev", name).stdout == before
-    assert port(name, "isolated") == "1"
-    assert name in bridge.ports()
 
 
 def test_two_nics_both_come_back(lxc: Factory) -> None:
@@ -161,7 +188,9 @@ def test_none_nic_is_handled_or_refused_by_name(lxc: Factory) -> None:
 
 
 def test_none_nic_between_two_veths_leaves_a_gap_or_is_refused_by_name(lxc: Factory) -> None:
-    container = lxc.create("forker", nics=[veth(lxc.bridge.name, "10.213.40.243"), Nic("none"), veth(lxc.bridge.name, "10.213.40.244")])
+    container = lxc.create(
+        "forker", nics=[veth(lxc.bridge.name, "10.213.40.243"), Nic("none"), veth(lxc.bridge.name, "10.213.40.244")]
+    )
     try:
         container.start()
     except AssertionError as exc:
@@ -175,7 +204,14 @@ def test_none_nic_between_two_veths_leaves_a_gap_or_is_refused_by_name(lxc: Fact
 
 def test_macvlan_is_handled_or_refused_by_name(lxc: Factory) -> None:
     parent = lxc.add_bridge()
-    checkpoint = lxc.start(nics=[Nic("macvlan", {"link": parent.name, "macvlan.mode": "bridge", "flags": "up", "ipv4.address": "10.213.42.2/24"})])
+    checkpoint = lxc.start(
+        nics=[
+            Nic(
+                "macvlan",
+                {"link": parent.name, "macvlan.mode": "bridge", "flags": "up", "ipv4.address": "10.213.42.2/24"},
+            )
+        ]
+    )
     answer = checkpoint.try_to("checkpointed", stop=True)
     if answer.get("failed"):
         assert "macvlan" in answer["msg"]
@@ -204,7 +240,11 @@ def test_files_of_the_seed_are_in_the_image(lxc: Factory) -> None:
     checkpoint = lxc.start()
     name = checkpoint.container.veth()
     checkpoint.stopped()
-    found = {path.name: path.read_text() for path in checkpoint.directory.iterdir() if path.name in ("eth0", "veth0", "bridge0")}
+    found = {
+        path.name: path.read_text()
+        for path in checkpoint.directory.iterdir()
+        if path.name in ("eth0", "veth0", "bridge0")
+    }
     assert found == {"eth0": "eth0", "veth0": name, "bridge0": lxc.bridge.name}
 
 
@@ -293,6 +333,26 @@ def test_every_lock_keeps_a_connection_that_sends(lxc: Factory, lock: str) -> No
     assert answer["checkpoint"]["options"]["network_lock"] == lock
     checkpoint.resumed()
     listener.assert_flows()
+
+
+@pytest.mark.parametrize("lock", ["bridge", "nftables", "iptables"])
+def test_locked_network_lets_nothing_out(lxc: Factory, lock: str) -> None:
+    """The kernel goes on sending for the sockets of frozen processes; what arrives then is not in the image."""
+    checkpoint = lxc.start()
+    container = checkpoint.container
+    # Both know the other's MAC by now.
+    lxc.talker(container).ask()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind(("0.0.0.0", 0))
+        ear.setblocking(False)
+        send = (
+            f"nsenter --net=/proc/{container.init_pid}/ns/net {sys.executable} -I -c "
+            f'\'import socket; socket.socket(2, 2).sendto(b"leak", ("{GATEWAY}", {ear.getsockname()[1]}))\''
+        )
+        script = lxc.script("leak", f'test "$CRTOOLS_SCRIPT_ACTION" != post-dump || {send} || :')
+        checkpoint.stopped(network_lock=lock, action_scripts=[script])
+        with pytest.raises(BlockingIOError):
+            ear.recv(16)
 
 
 def test_veths_in_bridges_get_the_lock_of_the_hook(lxc: Factory) -> None:

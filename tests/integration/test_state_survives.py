@@ -126,7 +126,9 @@ def test_processes_and_threads_are_as_many_as_before(lxc: Factory) -> None:
 
     def inside() -> list[str]:
         # Within the container's pid namespace every process keeps its number.
-        return sorted(checkpoint.container.lxc("attach", "--", "/bin/sh", "-c", "ls -d /proc/[1-9]*/task/*").stdout.split())
+        return sorted(
+            checkpoint.container.lxc("attach", "--", "/bin/sh", "-c", "ls -d /proc/[1-9]*/task/*").stdout.split()
+        )
 
     # The last process listed is that of the listing itself.
     before = inside()

@@ -81,7 +81,9 @@ def limit(checkpoint: Checkpoint, controller: str, v1: str, v2: str) -> str:
 
 def test_memory_and_pids_limits_hold_after_a_restore(lxc: Factory) -> None:
     config = [
-        "lxc.cgroup2.memory.max = 268435456" if cgroup_is_v2("memory") else "lxc.cgroup.memory.limit_in_bytes = 268435456",
+        "lxc.cgroup2.memory.max = 268435456"
+        if cgroup_is_v2("memory")
+        else "lxc.cgroup.memory.limit_in_bytes = 268435456",
         "lxc.cgroup2.pids.max = 40" if cgroup_is_v2("pids") else "lxc.cgroup.pids.max = 40",
     ]
     checkpoint = restored(lxc, f"counter {PORT}", "memory 16", config=tuple(config))

@@ -75,8 +75,9 @@ class _Talk:
         self.owed: tuple[str, int] | None = None
 
     def run(self) -> None:
+        watched: list[t.Any] = [self.server, self.pipe]
         while True:
-            ready, _, _ = select.select([self.server, self.pipe], [], [], _EVERY)
+            ready, _, _ = select.select(watched, [], [], _EVERY)
             if self.server in ready:
                 self._receive()
             if self.pipe in ready:

@@ -64,7 +64,7 @@ def medians(samples: Samples) -> dict[int, dict[str, dict[str, float]]]:
     """Size -> side -> row -> its median."""
     return {
         size: {
-            side: {key: round(statistics.median(one[key] for one in found), 3) for key in found[0]}
+            side: {key: round(statistics.median(one.get(key, 0.0) for one in found), 3) for key in found[0]}
             for side, found in sides.items()
         }
         for size, sides in samples.items()

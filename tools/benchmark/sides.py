@@ -118,6 +118,8 @@ class Ours:
             hook_dump=_ms(dump.hook - sync),
             hook_restore=_ms(restore.restore_hook),
         )
+        for word, one in (("dump", dump), ("restore", restore)):
+            found.update({f"event_{word}_{event}": _ms(seconds) for event, seconds in one.events.items()})
         shutil.rmtree(IMAGES / "cycle")
         return found
 

@@ -138,7 +138,7 @@ def nobody_acts(monkeypatch: pytest.MonkeyPatch) -> None:
 def acts_are_faked(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
     """CRIU and LXC do their work at once, and well."""
 
-    def dump(_runner: object, _container: object, wanted: t.Any, order: _dump.DumpOrder, _lock: int) -> t.Any:
+    def dump(_runner: object, _container: object, wanted: t.Any, order: _dump.DumpOrder, _locks: object) -> t.Any:
         return {**order.draft, "stats": {"frozen_time": 5}, "files": {}, "size": 0}, []
 
     def restore(*arguments: t.Any) -> _restore.Restored:
@@ -199,6 +199,32 @@ def _trash(house: House) -> None:
     write(f"{_image.trash_path(house.directory)}/pages-1.img", "old")
 
 
+def _committed(house: House) -> None:
+    stop(house)
+    found = house.found
+    about = {
+        "lxc_path": f"{house.top}/lxc",
+        "identity": found.rootfs.identity(),
+        "stopped": True,
+        "nics": [{**vars(VETH), "port": {}}],
+        "init": {"pid": INIT.pid, "start": INIT.start, "boot_id": BOOT},
+        "config_digest": found.config.digest,
+    }
+    staging = _image.stage(house.directory, draft(**about))
+    for name, text in (
+        ("eth0", "eth0"),
+        ("veth0", "veth1a2b"),
+        ("bridge0", "lxcbr0"),
+        ("committed", "committed B 1\n"),
+    ):
+        write(f"{staging}/{name}", text)
+
+
+def _sealed_not_published(house: House) -> None:
+    _sealed_and_stopped(house)
+    os.rename(house.directory, _image.staging_path(house.directory))
+
+
 def _interrupted(house: House) -> None:
     _image.stage(house.directory, draft(lxc_path=f"{house.top}/lxc"))
 
@@ -230,6 +256,10 @@ CASES: dict[str, tuple[Prepare, dict[str, t.Any], str]] = {
     "foreign": (_foreign, {}, "is not a checkpoint"),
     "after an interruption": (_interrupted, {}, "dump"),
     "after an interrupted removal": (_trash, {}, "none"),
+    "after an interruption behind the commit": (_committed, {"stop": True}, "none"),
+    "after an interruption behind the seal": (_sealed_not_published, {"stop": True}, "none"),
+    "restore after an interruption behind the commit": (_committed, {"state": "restored"}, "restore"),
+    "restore after an interruption behind the seal": (_sealed_not_published, {"state": "restored"}, "restore"),
     "restore": (_sealed_and_stopped, {"state": "restored"}, "restore"),
     "restore by size": (_sealed_and_stopped, {"state": "restored", "verify": "size"}, "restore"),
     "restored already": (_restored, {"state": "restored"}, "none"),
@@ -271,7 +301,7 @@ def test_check_mode_writes_nothing_and_predicts_the_real_run(case: str, house: H
             house.run(check_mode=False, **options)
         assert (again.value.message, again.value.data) == (refusal.value.message, refusal.value.data)
         return
-    assert (predicted.action, predicted.changed) == (outcome, outcome != "none")
+    assert (predicted.action, predicted.changed) == (outcome, outcome != "none" or bool(predicted.recovered))
     done = house.run(check_mode=False, **options)
     assert {key: getattr(done, key) for key in SAME} == {key: getattr(predicted, key) for key in SAME}
 
@@ -364,8 +394,8 @@ def test_lock_of_the_network_is_chosen_before_the_freeze(house: House) -> None:
 def test_draft_of_a_dump_says_what_the_manifest_needs(house: House) -> None:
     orders = []
 
-    def dump(_runner: object, _container: object, _wanted: object, order: _dump.DumpOrder, lock: int) -> t.Any:
-        orders.append((order, lock))
+    def dump(_runner: object, _container: object, _wanted: object, order: _dump.DumpOrder, locks: object) -> t.Any:
+        orders.append((order, locks))
         return {**order.draft, "stats": {}}, ["A warning."]
 
     acts_are_faked(house.monkeypatch, house)
@@ -373,13 +403,14 @@ def test_draft_of_a_dump_says_what_the_manifest_needs(house: House) -> None:
     _autostarted(house)
     house.found = replace(house.found, autostart=Autostart(True, ("lxc@web1.service",)))
     result = house.run(check_mode=False, stop=True, autostart="inhibit")
-    order, lock = orders[0]
-    assert (lock, order.inhibit, order.lock_by_hook, list(order.argv)) == (7, True, True, result.command)
+    order, locks = orders[0]
+    assert (locks, order.inhibit, order.lock_by_hook, list(order.argv)) == ((7, 7), True, True, result.command)
     assert result.warnings == ["A warning."]
     missing = set(manifest()) - set(order.draft) - {"fingerprint", "stats", "files", "size"}
     assert missing == set()
     assert order.draft["init"] == {"pid": INIT.pid, "start": INIT.start, "boot_id": BOOT}
     assert order.draft["autostart_units"] == ["lxc@web1.service"]
+    assert order.draft["autostart_inhibited"] is True
     assert (order.draft["generation"], order.draft["stopped"]) == (1, True)
     assert json.loads(json.dumps(order.draft))["nics"][0]["veth"] == "veth1a2b"
 

@@ -287,16 +287,12 @@ def test_managed_option_is_refused_by_name(option: str) -> None:
         _criu_command.check_extra_arguments([option], "criu_args")
 
 
-@pytest.mark.parametrize("option", [option for option in REFUSED if option.startswith("--")])
-def test_managed_option_is_refused_with_its_value_attached(option: str) -> None:
-    with pytest.raises(StasisError, match=f"criu_args may not set {option}, "):
-        _criu_command.check_extra_arguments([f"{option}=1"], "criu_args")
-
-
-@pytest.mark.parametrize("option", [option for option in REFUSED if option.startswith("--")])
-def test_managed_option_is_refused_when_taken_back_by_no(option: str) -> None:
-    with pytest.raises(StasisError, match="which this module manages"):
-        _criu_command.check_extra_arguments([f"--no-{option[2:]}"], "criu_args")
+@pytest.mark.parametrize("form", ["--{}=1", "--no-{}", "--no-{}=1"])
+def test_managed_option_is_refused_with_its_value_attached_and_when_taken_back(form: str) -> None:
+    for option in REFUSED:
+        if option.startswith("--"):
+            with pytest.raises(StasisError, match="which this module manages"):
+                _criu_command.check_extra_arguments([form.format(option[2:])], "criu_args")
 
 
 @pytest.mark.parametrize(
@@ -316,11 +312,11 @@ def test_short_option_is_refused_with_its_value_and_in_a_cluster(word: str) -> N
         _criu_command.check_extra_arguments([word], "criu_args")
 
 
-@pytest.mark.parametrize("option", FREE)
-def test_other_option_is_free(option: str) -> None:
-    _criu_command.check_extra_arguments([option], "criu_args")
-    if option.startswith("--"):
-        _criu_command.check_extra_arguments([f"{option}=1"], "criu_args")
+def test_every_other_option_is_free() -> None:
+    for option in FREE:
+        _criu_command.check_extra_arguments([option], "criu_args")
+        if option.startswith("--"):
+            _criu_command.check_extra_arguments([f"{option}=1"], "criu_args")
 
 
 def test_value_after_a_free_option_is_not_taken_for_an_option() -> None:

@@ -50,7 +50,10 @@ def running(found: str, options: str) -> str:
     """What is expected of a running container: the action, or words of the refusal."""
     if found == "sealed" and not options:
         return "none"
-    if found in ("damaged", "unreadable") and "overwrite" not in options:
+    if found == "damaged" and not options:
+        return "is damaged: "
+    # Whose an unreadable one is cannot be known, so it is not replaced by the way.
+    if found == "unreadable" and "overwrite" not in options:
         return "is damaged: "
     return "dump"
 
@@ -76,28 +79,24 @@ def expected(state: str, found: str, options: str, stale: bool) -> str:
         return running(found, options)
     if state == "STOPPED":
         return stopped(found, options, stale)
+    if found == "sealed" and not options:
+        return "none"
     return FROZEN if state == "FROZEN" else f"web1 is {state}."
-
-
-TABLE = [
-    (state, found, options, stale)
-    for state in STATES
-    for found in IMAGES
-    for options in OPTIONS
-    for stale in (False, True)
-]
 
 
 def planned(state: str, found: str, options: str, stale: bool) -> Plan:
     return _plan_dump.plan_dump(container(state), IMAGES[found], wanted(**OPTIONS[options]), STALE if stale else [])
 
 
-@pytest.mark.parametrize(
-    ("state", "found", "options", "stale"),
-    TABLE,
-    ids=[f"{case[0]} {case[1]} [{case[2]}] {'stale' if case[3] else 'fresh'}" for case in TABLE],
-)
-def test_every_state_and_situation(state: str, found: str, options: str, stale: bool) -> None:
+@pytest.mark.parametrize("found", list(IMAGES))
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_and_situation(state: str, found: str) -> None:
+    for options in OPTIONS:
+        for stale in (False, True):
+            check(state, found, options, stale)
+
+
+def check(state: str, found: str, options: str, stale: bool) -> None:
     outcome = expected(state, found, options, stale)
     if outcome not in ("none", "dump"):
         with pytest.raises(StasisError) as refusal:

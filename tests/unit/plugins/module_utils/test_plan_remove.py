@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _image, _plan_remove
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -27,13 +29,6 @@ NOT_OURS = {
 }
 # "": LXC does not have the container any more.
 STATES = ["", "RUNNING", "STOPPED", "FROZEN"]
-TABLE = [
-    (state, found, force, stale)
-    for state in STATES
-    for found in IMAGES
-    for force in (False, True)
-    for stale in (False, True)
-]
 
 
 def expected(state: str, found: str, force: bool, stale: bool) -> str:
@@ -47,12 +42,14 @@ def expected(state: str, found: str, force: bool, stale: bool) -> str:
     return "remove"
 
 
-def named(case: tuple[str, str, bool, bool]) -> str:
-    return f"{case[0] or 'gone'} {case[1]}{' force' if case[2] else ''} {'stale' if case[3] else 'fresh'}"
+@pytest.mark.parametrize("found", list(IMAGES))
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_and_situation(state: str, found: str) -> None:
+    for force, stale in itertools.product((False, True), repeat=2):
+        check(state, found, force, stale)
 
 
-@pytest.mark.parametrize(("state", "found", "force", "stale"), TABLE, ids=[named(case) for case in TABLE])
-def test_every_state_and_situation(state: str, found: str, force: bool, stale: bool) -> None:
+def check(state: str, found: str, force: bool, stale: bool) -> None:
     outcome = expected(state, found, force, stale)
     options = wanted(state="absent", force=force)
     reasons = STALE if stale else []

@@ -96,9 +96,7 @@ def test_second_holder_is_turned_away_with_a_message(safe_dir: str) -> None:
         with pytest.raises(StasisError) as refusal, _workspace.locked("web1", "/l", 0.2, safe_dir):
             pytest.fail("two hold the lock")
         assert 0.2 <= time.monotonic() - began < 5
-    assert refusal.value.message == (
-        "Another task is checkpointing or restoring web1. Run this task again when it has ended."
-    )
+    assert refusal.value.message == ("Another task is at work on web1 in /l. Run this task again when it has ended.")
 
 
 def test_other_containers_do_not_wait(safe_dir: str) -> None:
