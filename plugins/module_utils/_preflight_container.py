@@ -92,7 +92,7 @@ def state_finding(container: Container) -> Finding | None:
             "frozen",
             BLOCKS,
             container.name,
-            "It is frozen, and CRIU would wait for it for ever.",
+            "It is frozen, so that CRIU cannot take hold of its processes.",
             f"Run lxc-unfreeze -P {container.lxc_path} -n {container.name} first.",
         )
     if container.init is None:

@@ -197,8 +197,8 @@ def _watches(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]
 def _path(facts: Facts, options: Options, one: Descriptor, subject: str) -> t.Iterator[Finding]:
     if one.link.startswith("/memfd:"):
         return
-    number = _proc.status(one.info).get("mnt_id", "")
-    if number and int(number) not in facts.mount_ids:
+    number = _proc.mount_id(one.info)
+    if number and number not in facts.mount_ids:
         yield _outside(one.link, subject)
         return
     status = one.status

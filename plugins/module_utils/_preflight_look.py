@@ -118,9 +118,8 @@ class _Look:
     def _file(self, one: Descriptor, path: str, info_path: str, same_mounts: bool) -> Descriptor:
         if one.link.startswith("/memfd:"):
             return one
-        info = _read(info_path)
-        number = _proc.status(info).get("mnt_id", "")
-        mount = self.mounts.get(int(number)) if number else None
+        info = _read(info_path, small=True)
+        mount = self.mounts.get(_proc.mount_id(info))
         if mount is None or mount.base_type in _REMOTE:
             return dataclasses.replace(one, info=info)
         status = _stat(path)
@@ -284,7 +283,11 @@ def _stat(path: str, *, follow: bool = True) -> os.stat_result | None:
         return None
 
 
-def _read(path: str) -> str:
+# A piece of a file in /proc ends with the last line that fits into a page, so that what is shorter than this is all.
+_SMALL = 2048
+
+
+def _read(path: str, *, small: bool = False) -> str:
     # Without Python's own layers, which cost more than the kernel's answer for files this small.
     try:
         number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -294,6 +297,8 @@ def _read(path: str) -> str:
         parts = []
         while part := os.read(number, 65536):
             parts.append(part)
+            if small and len(part) < _SMALL:
+                break
     except OSError:
         return ""
     finally:

@@ -117,13 +117,16 @@ def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Ite
     listening = any(one.state == "LISTEN" and one.queued for one in ours)
     # A descriptor that is on its way through a socket is in no process, so that its holder cannot be told.
     travelling = any(one.state != "LISTEN" and one.queued for one in ours)
+    external = any(word.startswith(("-x", "--ext-unix-sk")) for word in options.criu.criu_args)
+    listed = {one.inode for one in facts.unix}
     for one in ours:
         if one.state == "LISTEN" or one.peer in inside:
             continue
         lost = one.type != "u_dgr" and one.state == "ESTAB" and one.open and not listening
         if not one.peer and not lost:
             continue
-        if one.type == "u_dgr" and any(word.startswith(("-x", "--ext-unix-sk")) for word in options.criu.criu_args):
+        # That option helps with datagrams alone, and only where the other end lives in the same network namespace.
+        if one.type == "u_dgr" and external and one.peer in listed:
             continue
         yield Finding(
             "unix-peer",

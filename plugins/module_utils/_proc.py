@@ -118,6 +118,15 @@ def status(text: str) -> dict[str, str]:
     return found
 
 
+_MOUNT_ID = re.compile(r"^mnt_id:\s*(\d+)$", re.MULTILINE)
+
+
+def mount_id(info: str) -> int:
+    """The mount that the text of an fdinfo names, or 0."""
+    match = _MOUNT_ID.search(info)
+    return int(match.group(1)) if match else 0
+
+
 def task(pid: int, text: str) -> Task:
     """A process by the text of its /proc/PID/status."""
     fields = status(text)

@@ -46,7 +46,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session", autouse=True)
 def clean_host() -> t.Iterator[Path]:
     """The directory of this session; at the end the host must be as it was."""
-    with open("/run/stasis-integration.lock", "w") as lock:
+    with open(f"/run/{BASE.name}.lock", "w") as lock:
         # Containers, bridges and addresses have fixed names.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield from _clean_host()
@@ -208,3 +208,12 @@ def lxc(module: Module, programs: tuple[Path, Path], clean_host: Path, bridge: B
 def shared_lxc(module: Module, programs: tuple[Path, Path], clean_host: Path, bridge: Bridge) -> t.Iterator[Factory]:
     """Makes containers that live as long as the tests of one file."""
     yield from _factory(module, programs, clean_host, bridge)
+
+
+@pytest.fixture(scope="session")
+def trouble(clean_host: Path) -> Path:
+    """The program that makes every situation, static."""
+    program = clean_host / "trouble"
+    source = Path(__file__).with_name("trouble.c")
+    run("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", str(program), str(source))
+    return program

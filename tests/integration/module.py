@@ -37,13 +37,14 @@ KEYS = {
 
 @dataclass
 class Module:
-    """The module as a program. collections: where the collection lies. core: where ansible-core lies, unless the
+    """A module as a program. collections: where the collection lies. core: where ansible-core lies, unless the
     interpreter knows."""
 
     collections: Path
     scratch: Path
     python: str = sys.executable
     core: str = ""
+    name: str = "lxc_checkpoint"
 
     def start(self, check_mode: bool = False, **options: t.Any) -> subprocess.Popen[str]:
         """Start the module; its answer is what it writes to stdout."""
@@ -51,7 +52,7 @@ class Module:
         arguments = self.scratch / f"arguments-{next(_numbers)}.json"
         arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": given}))
         return subprocess.Popen(
-            [self.python, "-m", "ansible_collections.stasis.lxc.plugins.modules.lxc_checkpoint", str(arguments)],
+            [self.python, "-m", f"ansible_collections.stasis.lxc.plugins.modules.{self.name}", str(arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -37,6 +38,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -258,10 +260,9 @@ static void pidfd_thread(void)
     stay();
 }
 
-/* The descriptor of a process that CRIU does not dump; the argument's file names its pid. */
 static void opened(void)
 {
-    need(open(argument, O_RDONLY), argument);
+    need(open(argument, O_RDONLY | O_NONBLOCK), argument);
     stay();
 }
 
@@ -468,13 +469,31 @@ static void replaced(void)
     stay();
 }
 
-static void mapped_device(void)
+/* The ring of a profiler, mapped still when its descriptor is closed. */
+static void mapped_ring(void)
 {
-    int file = need(open("/dev/mapped", O_RDWR), "device");
+    struct perf_event_attr attr = {.type = PERF_TYPE_SOFTWARE, .size = sizeof(attr), .config = PERF_COUNT_SW_TASK_CLOCK};
+    int file;
 
-    if (mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED)
+    attr.exclude_kernel = 1;
+    file = need(syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0), "perf");
+    if (mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) == MAP_FAILED)
         fail("mmap");
     close(file);
+    stay();
+}
+
+static void locked(void)
+{
+    need(flock(written("/root/locked", 4), LOCK_EX), "flock");
+    stay();
+}
+
+static void shared_memory(void)
+{
+    need(shmget(IPC_PRIVATE, 65536, IPC_CREAT | 0600), "shmget");
+    if (shmat(need(shmget(IPC_PRIVATE, 65536, IPC_CREAT | 0600), "shmget"), NULL, 0) == (void *)-1)
+        fail("shmat");
     stay();
 }
 
@@ -716,7 +735,9 @@ static const struct {
     {"ghost-mapped", ghost_mapped},
     {"hidden-link", hidden_link},
     {"replaced", replaced},
-    {"mapped-device", mapped_device},
+    {"mapped-ring", mapped_ring},
+    {"locked", locked},
+    {"shared-memory", shared_memory},
     {"hugepages", hugepages},
     {"memory", memory_of},
     {"mount", mount_of},
