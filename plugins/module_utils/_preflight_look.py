@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import typing as t
@@ -22,7 +23,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 # A server that does not answer would hold up whoever asks for the status of a file.
 _REMOTE = frozenset(("fuse", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "autofs"))
-_FDINFO_KINDS = frozenset(("inotify", "fanotify", "pidfd", "bpf-map"))
+_FDINFO_KINDS = frozenset(("pipe", "inotify", "fanotify", "pidfd", "bpf-map"))
 _MUST_BE_EMPTY = frozenset(("mqueue", "pstore"))
 # Paths on these are not the file system's to keep.
 _NO_NAMES = frozenset(("proc", "devpts", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs"))
@@ -99,41 +100,44 @@ class _Look:
         )
 
     def _descriptors(self, top: str, same_mounts: bool) -> t.Iterator[Descriptor]:
-        for name in _entries(f"{top}/fd"):
-            path = f"{top}/fd/{name}"
-            link = _link(path)
-            if not link:
-                continue
-            one = Descriptor(int(name), link)
-            if link.startswith("/"):
-                one = self._file(one, path, f"{top}/fdinfo/{name}", same_mounts)
-            elif one.kind == "socket":
-                if link not in self._protocols:
-                    self._protocols[link] = _protocol(path)
-                one = dataclasses.replace(one, protocol=self._protocols[link])
-            elif one.kind == "pipe" or one.kind in _FDINFO_KINDS:
-                one = dataclasses.replace(one, info=_read(f"{top}/fdinfo/{name}"))
-            yield one
+        with _directory(f"{top}/fd") as links, _directory(f"{top}/fdinfo") as infos:
+            if links < 0 or infos < 0:
+                return
+            for name in _entries(links):
+                link = _link(name, links)
+                if link.startswith("/") and not link.startswith("/memfd:"):
+                    yield self._file(name, link, links, infos, same_mounts)
+                elif link.startswith("socket:"):
+                    if link not in self._protocols:
+                        self._protocols[link] = _protocol(f"{top}/fd/{name}")
+                    yield Descriptor(int(name), link, protocol=self._protocols[link])
+                elif link:
+                    one = Descriptor(int(name), link)
+                    wanted = one.kind in _FDINFO_KINDS
+                    yield dataclasses.replace(one, info=_read(name, infos)) if wanted else one
 
-    def _file(self, one: Descriptor, path: str, info_path: str, same_mounts: bool) -> Descriptor:
-        if one.link.startswith("/memfd:"):
-            return one
-        info = _read(info_path, small=True)
+    def _file(self, name: str, link: str, links: int, infos: int, same_mounts: bool) -> Descriptor:
+        info = _read(name, infos, small=True)
         mount = self.mounts.get(_proc.mount_id(info))
-        if mount is None or mount.base_type in _REMOTE:
-            return dataclasses.replace(one, info=info)
-        status = _stat(path)
-        visible = None
-        if status is not None and same_mounts and mount.type not in _NO_NAMES and not one.link.endswith(_proc.DELETED):
-            visible = (
-                self._leads_to(one.link, status) or _link(path) != one.link or self._leads_to(one.link, status, True)
-            )
-        return dataclasses.replace(one, info=info, status=status, visible=visible)
+        status, visible = None, None
+        if mount is not None and mount.base_type not in _REMOTE:
+            status = _stat(name, links)
+            named = same_mounts and mount.type not in _NO_NAMES and not link.endswith(_proc.DELETED)
+            if status is not None and named:
+                visible = (
+                    self._leads_to(link, status)
+                    or _link(name, links) != link
+                    or self._leads_to(link, status, again=True)
+                )
+        return Descriptor(int(name), link, info, status, visible=visible)
 
-    def _leads_to(self, link: str, status: os.stat_result, again: bool = False) -> bool:
+    def _leads_to(self, link: str, status: os.stat_result, *, again: bool = False) -> bool:
         key = (link, status.st_dev, status.st_ino)
         if again or key not in self._visible:
-            there = _stat(self.root + link, follow=False)
+            try:
+                there = os.lstat(self.root + link)
+            except OSError:
+                there = None
             # What is not found at all gets a name for the time of the dump.
             self._visible[key] = there is None or (there.st_dev, there.st_ino) == key[1:]
         return self._visible[key]
@@ -189,7 +193,8 @@ def space(directory: str, *, proc: str = "/proc") -> Space | None:
 
 
 def _namespaces(top: str) -> dict[str, str]:
-    found = {name: _link(f"{top}/ns/{name}") for name in _proc.NAMESPACES}
+    with _directory(f"{top}/ns") as links:
+        found = {name: _link(name, links) for name in _proc.NAMESPACES} if links >= 0 else {}
     return {name: link for name, link in found.items() if link}
 
 
@@ -262,23 +267,40 @@ def _limit(path: str) -> int | None:
     return found if 0 < found < 1 << 60 else None
 
 
-def _entries(path: str) -> list[str]:
+def _entries(path: str | int) -> list[str]:
     try:
         return os.listdir(path)
     except OSError:
         return []
 
 
-def _link(path: str) -> str:
+# Below, a directory's descriptor instead of a path spares the kernel the way to it, which is most of the time here.
+
+
+@contextlib.contextmanager
+def _directory(path: str) -> t.Iterator[int]:
+    """A descriptor of the directory, -1 where it is gone."""
     try:
-        return os.readlink(path)
+        number = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield -1
+        return
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def _link(path: str, directory: int | None = None) -> str:
+    try:
+        return os.readlink(path, dir_fd=directory)
     except OSError:
         return ""
 
 
-def _stat(path: str, *, follow: bool = True) -> os.stat_result | None:
+def _stat(path: str, directory: int | None = None) -> os.stat_result | None:
     try:
-        return os.stat(path, follow_symlinks=follow)
+        return os.stat(path, dir_fd=directory)
     except OSError:
         return None
 
@@ -287,10 +309,10 @@ def _stat(path: str, *, follow: bool = True) -> os.stat_result | None:
 _SMALL = 2048
 
 
-def _read(path: str, *, small: bool = False) -> str:
+def _read(path: str, directory: int | None = None, *, small: bool = False) -> str:
     # Without Python's own layers, which cost more than the kernel's answer for files this small.
     try:
-        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        number = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return ""
     try:

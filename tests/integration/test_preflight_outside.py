@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -221,12 +222,15 @@ def test_unknown_container_is_named(pre: Pre) -> None:
 def test_two_hundred_processes_take_less_than_a_second(pre: Pre) -> None:
     container = pre.start("crowd", "200")
     until(lambda: len(list(Path("/proc", str(container.init_pid), "root/proc").glob("[0-9]*"))) > 201, 10)
-    seconds = []
+    wall, processor = [], []
     for _attempt in range(3):
-        began = time.monotonic()
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         answer = pre.ask(container)
-        seconds.append(time.monotonic() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall.append(time.monotonic() - began)
+        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert answer["verdict"] == "ready", answer["summary"]
     # The best of three: a host with other things to do says nothing about the module.
-    print(f"preflight of 202 processes, the whole module: {min(seconds):.2f} s of {seconds}")
-    assert min(seconds) < (3 if os.environ.get("STASIS_SHARED_HOST") else 1)
+    print(f"preflight of 202 processes, the whole module: {min(wall):.2f} s, {min(processor):.2f} s of processor time")
+    assert min(processor) < 1
+    assert min(wall) < 1 or os.environ.get("STASIS_SHARED_HOST")
