@@ -50,7 +50,10 @@ class Options:
 
 @dataclass(frozen=True)
 class UnixSocket:
-    """One line of `ss -x`. type: u_str, u_dgr or u_seq. peer: an inode, 0 for none. open: not shut down."""
+    """One line of `ss -x`. type: u_str, u_dgr or u_seq. peer: an inode, 0 for none. open: not shut down.
+
+    pending: inodes of the sockets whose connection waits to be accepted by this one.
+    """
 
     type: str
     state: str
@@ -58,6 +61,7 @@ class UnixSocket:
     inode: int
     peer: int
     open: bool
+    pending: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,10 @@ def run(params: t.Mapping[str, t.Any], runner: Runner) -> Report:
     looked = []
     if host.is_root:
         for name in running(runner, lxc_path) if names is None else names:
-            looked.append(_one(runner, name, lxc_path, host, options, found))
+            ours = options
+            if options.directory and (names is None or len(names) > 1):
+                ours = replace(options, directory=os.path.join(options.directory, name))
+            looked.append(_one(runner, name, lxc_path, host, ours, found, named=names is not None))
     findings_of_all = [{"container": "", **asdict(one)} for one in found] if not looked else []
     findings_of_all += [{"container": one["name"], **each} for one in looked for each in one["findings"]]
     worst = {one["verdict"] for one in looked} or {_findings.verdict(found)}
@@ -164,14 +167,28 @@ def _line(one: t.Mapping[str, t.Any]) -> str:
 
 
 def _one(
-    runner: Runner, name: str, lxc_path: str, host: Host, options: Options, host_found: t.Sequence[Finding]
+    runner: Runner,
+    name: str,
+    lxc_path: str,
+    host: Host,
+    options: Options,
+    host_found: t.Sequence[Finding],
+    *,
+    named: bool,
 ) -> dict[str, t.Any]:
-    container = _container.observe(runner, name, lxc_path)
-    found = _ordered({*host_found, *findings(runner, container, host, options)})
+    try:
+        container = _container.observe(runner, name, lxc_path)
+        found = _ordered([*host_found, *findings(runner, container, host, options)])
+        state = container.state.lower()
+    except StasisError as exc:
+        if named:
+            raise
+        # One that ends while it is looked at must not hide what was found in the others.
+        found, state = [Finding("unreadable", _findings.MAY_FAIL, name, exc.what, exc.remedy or "Run it again.")], ""
     each = [asdict(one) for one in found]
     return {
         "name": name,
-        "state": container.state.lower(),
+        "state": state,
         "verdict": _findings.verdict(found),
         "counts": _counts(each),
         "findings": each,

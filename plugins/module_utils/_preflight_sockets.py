@@ -47,7 +47,7 @@ _KEPT = frozenset(
 _REMEDIES = {
     "MPTCP": "Turn Multipath TCP off: GODEBUG=multipathtcp=0 for a program in Go, sysctl net.mptcp.enabled=0 inside.",
 }
-_SS = re.compile(r"(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])")
+_SS = re.compile(r"(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?:.*? peers:([\d ]*))?")
 _PTMX, _PTS, _CTTY = (5, 2), 136, (5, 0)
 
 
@@ -57,8 +57,9 @@ def unix_sockets(text: str) -> list[UnixSocket]:
     for line in text.splitlines():
         match = _SS.match(line)
         if match:
-            kind, state, queued, _name, inode, peer, shut = match.groups()
-            found.append(UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->"))
+            kind, state, queued, _name, inode, peer, shut, peers = match.groups()
+            pending = tuple(int(number) for number in (peers or "").split())
+            found.append(UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->", pending))
     return found
 
 
@@ -114,7 +115,7 @@ def _socket(facts: Facts, inode: int, subject: str, protocol: str) -> t.Iterator
 
 def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Iterator[Finding]:
     ours = [one for one in facts.unix if one.inode in inside]
-    listening = any(one.state == "LISTEN" and one.queued for one in ours)
+    pending = {number for one in facts.unix for number in one.pending}
     # A descriptor that is on its way through a socket is in no process, so that its holder cannot be told.
     travelling = any(one.state != "LISTEN" and one.queued for one in ours)
     external = any(word.startswith(("-x", "--ext-unix-sk")) for word in options.criu.criu_args)
@@ -122,7 +123,7 @@ def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Ite
     for one in ours:
         if one.state == "LISTEN" or one.peer in inside:
             continue
-        lost = one.type != "u_dgr" and one.state == "ESTAB" and one.open and not listening
+        lost = one.type != "u_dgr" and one.state == "ESTAB" and one.open and one.inode not in pending
         if not one.peer and not lost:
             continue
         # That option helps with datagrams alone, and only where the other end lives in the same network namespace.

@@ -41,6 +41,8 @@ options:
     description:
       - Where the checkpoint is going to be, an absolute path that need not be there yet. Its file system must have room for
         the memory of the container.
+      - If O(name) does not name exactly one container, what is above the checkpoints, of which each is taken to have the name
+        of its container.
       - By default the place is not looked at.
     type: str
     aliases: [checkpoint_dir]

@@ -37,7 +37,7 @@ NO_TROUBLE = {
     "file with another name": ("hidden-link", []),
     "terminal that hangs up": ("slave-alone", []),
     "fanotify": ("fanotify", ["/tmp"]),
-    "inotify on the root file system": ("inotify", ["/root"]),
+    "inotify on the root file system": ("inotify", ["/run"]),
     "inotify on /dev": ("inotify", ["/dev"]),
     "socket unix raw": ("socket", ["unixraw"]),
     "zombie": ("zombie", []),

@@ -115,7 +115,7 @@ def test_lxc_attach_blocks_where_the_container_stops(pre: Pre) -> None:
 def test_daemon_that_lxc_attach_has_started_blocks(pre: Pre) -> None:
     container = pre.start("nothing")
     attach(container, "/bin/sh", "-c", "sleep 60 </proc/uptime >/proc/uptime 2>&1 & exit 0").wait(10)
-    attach(container, "/bin/sh", "-c", "sleep 60 </proc/uptime >/root/out 2>/root/out & exit 0").wait(10)
+    attach(container, "/bin/sh", "-c", "sleep 60 </proc/uptime >/run/out 2>/run/out & exit 0").wait(10)
     fails(pre, container, "blocks", "foreign-session", "outside of its pid namespace")
 
 

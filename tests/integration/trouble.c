@@ -429,43 +429,43 @@ static int written(const char *path, int kib)
 
 static void ghost(void)
 {
-    written("/root/ghost", atoi(argument));
-    need(unlink("/root/ghost"), "unlink");
+    written("/run/ghost", atoi(argument));
+    need(unlink("/run/ghost"), "unlink");
     stay();
 }
 
 static void ghost_sparse(void)
 {
-    need(ftruncate(written("/root/ghost", 4), 64 << 20), "ftruncate");
-    need(unlink("/root/ghost"), "unlink");
+    need(ftruncate(written("/run/ghost", 4), 64 << 20), "ftruncate");
+    need(unlink("/run/ghost"), "unlink");
     stay();
 }
 
 static void ghost_mapped(void)
 {
-    int file = written("/root/ghost", atoi(argument));
+    int file = written("/run/ghost", atoi(argument));
 
     mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0);
     close(file);
-    need(unlink("/root/ghost"), "unlink");
+    need(unlink("/run/ghost"), "unlink");
     stay();
 }
 
 static void hidden_link(void)
 {
-    written("/root/one", 4);
-    need(link("/root/one", "/root/two"), "link");
-    need(unlink("/root/one"), "unlink");
+    written("/run/one", 4);
+    need(link("/run/one", "/run/two"), "link");
+    need(unlink("/run/one"), "unlink");
     stay();
 }
 
 static void replaced(void)
 {
-    written("/root/old", 4);
-    need(mkdir("/root/over", 0755), "mkdir");
-    need(open("/root/over", O_RDONLY), "open");
-    written("/root/over/file", 4);
-    need(mount("none", "/root/over", "tmpfs", 0, NULL), "mount");
+    written("/run/old", 4);
+    need(mkdir("/run/over", 0755), "mkdir");
+    need(open("/run/over", O_RDONLY), "open");
+    written("/run/over/file", 4);
+    need(mount("none", "/run/over", "tmpfs", 0, NULL), "mount");
     stay();
 }
 
@@ -485,7 +485,7 @@ static void mapped_ring(void)
 
 static void locked(void)
 {
-    need(flock(written("/root/locked", 4), LOCK_EX), "flock");
+    need(flock(written("/run/locked", 4), LOCK_EX), "flock");
     stay();
 }
 
@@ -573,9 +573,9 @@ static void fuse(void)
 
 static void bind_inside(void)
 {
-    need(mkdir("/root/source", 0755), "mkdir");
+    need(mkdir("/run/source", 0755), "mkdir");
     mkdir("/mnt", 0755);
-    need(mount("/root/source", "/mnt", NULL, MS_BIND, NULL), "bind");
+    need(mount("/run/source", "/mnt", NULL, MS_BIND, NULL), "bind");
     stay();
 }
 
@@ -593,7 +593,7 @@ static void bind_orphan(void)
 static void overlay(void)
 {
     need(mkdir("/tmp/lower", 0755), "mkdir");
-    mounted("overlay", "lowerdir=/root:/tmp/lower");
+    mounted("overlay", "lowerdir=/run:/tmp/lower");
     if (*argument)
         need(inotify_add_watch(need(inotify_init1(0), "inotify"), "/mnt", IN_CREATE), "inotify");
     stay();
