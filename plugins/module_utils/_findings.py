@@ -47,6 +47,11 @@ class Options:
     criu: CriuOptions = field(default_factory=CriuOptions)
     console: str = ""
 
+    @property
+    def shell_job(self) -> bool:
+        """Whether CRIU may take terminals from outside."""
+        return not {"-j", "--shell-job"}.isdisjoint(self.criu.criu_args)
+
 
 @dataclass(frozen=True)
 class UnixSocket:
@@ -70,8 +75,8 @@ class Facts:
 
     mounts: of init's namespace. mount_ids: of every mount namespace that a process of the container lives in.
     own_namespaces: of the process that looks, which CRIU will share. unix: the Unix sockets of its network
-    namespaces. unread: bytes that wait in netlink sockets, by inode. backlog: connections that no task has accepted
-    yet. locks: pids that hold file locks. occupied: targets of mounts that must be empty and are not.
+    namespaces. unread: bytes that wait in netlink sockets, by inode. connected: inodes of TCP sockets with a connection.
+    backlog: connections that no task has accepted yet. locks: pids that hold file locks. occupied: targets of mounts that must be empty and are not.
     criu_bpf: whether CRIU was built to dump BPF maps.
     """
 
@@ -82,6 +87,7 @@ class Facts:
     own_namespaces: t.Mapping[str, str] = field(default_factory=dict)
     unix: tuple[UnixSocket, ...] = ()
     unread: t.Mapping[int, int] = field(default_factory=dict)
+    connected: frozenset[int] = frozenset()
     backlog: int = 0
     locks: frozenset[int] = frozenset()
     occupied: frozenset[str] = frozenset()

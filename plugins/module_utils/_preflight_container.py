@@ -224,7 +224,7 @@ def memory_findings(facts: Facts, memory: Memory, space: Space | None, name: str
         return found
     # CRIU writes the memory of each process, also what the kernel shares between parent and child.
     most = sum(task.anonymous for task in facts.tasks) * 1024 + memory.shared
-    least = memory.anonymous
+    least = min(memory.anonymous, most)
     if space.free < least and space.type in _PLAIN_FILE_SYSTEMS:
         severity = BLOCKS
     elif space.free < max(most, least):

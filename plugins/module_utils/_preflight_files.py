@@ -198,10 +198,11 @@ def _path(facts: Facts, options: Options, one: Descriptor, subject: str) -> t.It
     if one.link.startswith("/memfd:"):
         return
     number = _proc.mount_id(one.info)
-    if number and number not in facts.mount_ids:
-        yield _outside(one.link, subject)
-        return
     status = one.status
+    if number and number not in facts.mount_ids:
+        if not _given_terminal(one, options):
+            yield _outside(one.link, subject)
+        return
     if status is None:
         return
     if stat.S_ISCHR(status.st_mode):
@@ -212,6 +213,13 @@ def _path(facts: Facts, options: Options, one: Descriptor, subject: str) -> t.It
         )
     else:
         yield from _name(options, one.link, status, subject, one.visible)
+
+
+def _given_terminal(one: Descriptor, options: Options) -> bool:
+    """Whether it is a terminal that CRIU takes from outside: the console, or any with --shell-job."""
+    if one.status is None or not is_terminal(one.status.st_rdev):
+        return False
+    return options.shell_job or options.console == f"tty[{one.status.st_rdev:x}:{one.status.st_dev:x}]"
 
 
 def _outside(link: str, subject: str) -> Finding:
@@ -265,7 +273,8 @@ def _name(
                 f"Set ghost_limit to {size} or more, or restart the program.",
             )
     elif path.endswith(DELETED):
-        if not options.criu.link_remap:
+        # For the files of a process that has ended CRIU makes that process again.
+        if not options.criu.link_remap and not path.startswith("/proc/"):
             yield Finding(
                 "unlinked-file",
                 BLOCKS,

@@ -40,6 +40,7 @@ def gather(runner: Runner, container: Container, host: Host, *, proc: str = "/pr
     if not tasks or tasks[0].pid != init:
         raise StasisError(f"The container's init {init} is gone.", "Run the task again.")
     sockets = any(one.kind == "socket" for task in tasks for one in task.descriptors)
+    tcp = [_read(f"{proc}/{init}/net/{family}") for family in ("tcp", "tcp6")]
     bpf = any(one.kind == "bpf-map" for task in tasks for one in task.descriptors)
     return Facts(
         tasks=tasks,
@@ -49,7 +50,8 @@ def gather(runner: Runner, container: Container, host: Host, *, proc: str = "/pr
         own_namespaces=_namespaces(f"{proc}/self"),
         unix=tuple(_unix(runner, tasks, proc)) if sockets else (),
         unread=_unread(tasks, proc) if sockets else {},
-        backlog=sum(_preflight_sockets.unaccepted(_read(f"{proc}/{init}/net/{family}")) for family in ("tcp", "tcp6")),
+        connected=frozenset().union(*map(_preflight_sockets.connected, tcp)),
+        backlog=sum(map(_preflight_sockets.unaccepted, tcp)),
         locks=frozenset(_lock_holders(_read(f"{proc}/locks"))),
         occupied=frozenset(_occupied(mounts, f"{proc}/{init}/root")),
         criu_version=host.criu_version,
@@ -120,7 +122,10 @@ class _Look:
         info = _read(name, infos, small=True)
         mount = self.mounts.get(_proc.mount_id(info))
         status, visible = None, None
-        if mount is not None and mount.base_type not in _REMOTE:
+        if mount is None:
+            # A terminal from outside may be one that CRIU is told of.
+            status = _stat(name, links) if link.startswith("/dev/") else None
+        elif mount.base_type not in _REMOTE:
             status = _stat(name, links)
             named = same_mounts and mount.type not in _NO_NAMES and not link.endswith(_proc.DELETED)
             if status is not None and named:
@@ -232,7 +237,11 @@ def _lock_holders(text: str) -> t.Iterator[int]:
 
 def _occupied(mounts: t.Iterable[Mount], root: str) -> t.Iterator[str]:
     for one in mounts:
-        if one.type in _MUST_BE_EMPTY and _entries(root + one.target):
+        there = _stat(root + one.target) if one.type in _MUST_BE_EMPTY else None
+        # Something else may be mounted over it.
+        if there is None or f"{os.major(there.st_dev)}:{os.minor(there.st_dev)}" != one.device:
+            continue
+        if _entries(root + one.target):
             yield one.target
 
 

@@ -63,10 +63,10 @@ def _state(task: Task) -> t.Iterator[Finding]:
     if task.pending & _SIGTRAP:
         yield Finding(
             "pending-sigtrap",
-            BLOCKS,
+            MAY_FAIL,
             task.label,
-            "A SIGTRAP is pending, which CRIU cannot keep.",
-            "End the process, or let it take the signal.",
+            "A SIGTRAP waits for it, with which CRIU cannot dump it.",
+            "Run the task again; where it stays so, end the process.",
         )
 
 

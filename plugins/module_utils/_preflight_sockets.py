@@ -48,6 +48,8 @@ _REMEDIES = {
     "MPTCP": "Turn Multipath TCP off: GODEBUG=multipathtcp=0 for a program in Go, sysctl net.mptcp.enabled=0 inside.",
 }
 _SS = re.compile(r"(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?:.*? peers:([\d ]*))?")
+# TIME_WAIT, CLOSE, LISTEN and NEW_SYN_RECV, by their numbers in include/net/tcp_states.h.
+_UNCONNECTED = frozenset(("06", "07", "0A", "0C"))
 _PTMX, _PTS, _CTTY = (5, 2), 136, (5, 0)
 
 
@@ -75,6 +77,12 @@ def unaccepted(text: str) -> int:
     return sum(int(row[4].partition(":")[2], 16) for row in rows if len(row) > 4 and row[3] == "0A")
 
 
+def connected(text: str) -> set[int]:
+    """Inodes of the sockets that have a connection, in the text of /proc/PID/net/tcp or tcp6."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return {int(row[9]) for row in rows if len(row) > 9 and row[3] not in _UNCONNECTED} - {0}
+
+
 def check(facts: Facts, options: Options) -> list[Finding]:
     """Every finding about sockets and terminals."""
     found: list[Finding] = []
@@ -86,9 +94,11 @@ def check(facts: Facts, options: Options) -> list[Finding]:
     for inode, (task, one) in holders.items():
         found += _socket(facts, inode, f"{task.label}, descriptor {one.number}", one.protocol)
     subjects = {inode: f"{task.label}, descriptor {one.number}" for inode, (task, one) in holders.items()}
+    if not options.criu.tcp_established:
+        found += _connections(facts, subjects)
     found += _peers(facts, options, subjects)
     found += _waiting(facts, options)
-    if not {"-j", "--shell-job"} & set(options.criu.criu_args):
+    if not options.shell_job:
         found += _terminals(facts, options)
     return found
 
@@ -110,6 +120,17 @@ def _socket(facts: Facts, inode: int, subject: str, protocol: str) -> t.Iterator
             subject,
             f"{facts.unread[inode]} bytes wait to be read in its netlink socket; the dump fails unless they are by then.",
             "Run the task again; where it stays so, restart the program, which does not read its socket.",
+        )
+
+
+def _connections(facts: Facts, inside: t.Mapping[int, str]) -> t.Iterator[Finding]:
+    for inode in sorted(facts.connected & set(inside)):
+        yield Finding(
+            "tcp-established",
+            BLOCKS,
+            inside[inode],
+            "It has a TCP connection, and tcp_established is false.",
+            "Set tcp_established to true, or close it.",
         )
 
 

@@ -181,6 +181,46 @@ def test_fuse_file_system_that_the_host_has_unmounted_blocks(pre: Pre, fuse: Pat
     fails(pre, container, "blocks", "mount", "proper root mount")
 
 
+@pytest.fixture
+def shared(clean_host: Path) -> t.Iterator[Path]:
+    """A shared mount of the host's."""
+    where = clean_host / f"shared-{next(_numbers)}"
+    where.mkdir()
+    run("mount", "-t", "tmpfs", "stasis-shared", str(where))
+    run("mount", "--make-shared", str(where))
+    try:
+        yield where
+    finally:
+        run("umount", str(where), check=False)
+        where.rmdir()
+
+
+def slave_of(pre: Pre, shared: Path) -> Container:
+    """A container with a slave of a mount of the host's."""
+    target = "$LXC_ROOTFS_MOUNT/mnt"
+    hook = pre.lxc.script(
+        "mount", f"mkdir -p {target}; mount -n --bind {shared} {target} && mount -n --make-slave {target}"
+    )
+    return pre.start("nothing", config=[f"lxc.hook.mount = {hook}"])
+
+
+def test_slave_of_a_mount_of_the_host_is_ready_and_dumped(pre: Pre, shared: Path) -> None:
+    ready(pre, slave_of(pre, shared))
+
+
+def test_slave_of_a_mount_that_the_host_has_no_more_blocks(pre: Pre, shared: Path) -> None:
+    container = slave_of(pre, shared)
+    # Its peer group lives on, in a mount namespace of somebody else's.
+    other = subprocess.Popen(["unshare", "-m", "--propagation", "unchanged", "sleep", "60"])
+    try:
+        until(lambda: os.readlink(f"/proc/{other.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"), 10)
+        run("umount", str(shared))
+        fails(pre, container, "blocks", "mount-sharing", "unreachable sharing")
+    finally:
+        other.kill()
+        other.wait()
+
+
 # The host, and the whole
 
 

@@ -138,6 +138,8 @@ def test_space() -> None:
     assert room(memory, Space(40 * MIB, "ext4"), anonymous=60 * 1024) == [("space", "blocks")]
     assert room(memory, Space(40 * MIB, "btrfs"), anonymous=60 * 1024) == [("space", "may fail")]
     assert room(memory, None, anonymous=60 * 1024) == []
+    # The rest belongs to processes that are not dumped.
+    assert room(memory, Space(30 * MIB, "ext4"), anonymous=10 * 1024) == []
 
 
 # The whole
@@ -268,4 +270,4 @@ def test_container_that_ends_while_it_is_looked_at_hides_nothing(monkeypatch: py
     ],
 )
 def test_file_systems_that_criu_args_enable(arguments: tuple[str, ...], expected: set[str]) -> None:
-    assert _preflight._enabled(arguments) == expected
+    assert _preflight._values_of("--enable-fs", arguments) == expected

@@ -83,7 +83,7 @@ def test_ordinary_processes_have_nothing() -> None:
         ({"state": "t", "tracer": 9}, [("traced", "blocks")]),
         ({"state": "T"}, []),
         ({"session": 0}, [("foreign-session", "blocks")]),
-        ({"pending": 1 << 4}, [("pending-sigtrap", "blocks")]),
+        ({"pending": 1 << 4}, [("pending-sigtrap", "may fail")]),
         ({"pending": 1 << 5}, []),
         ({"mode": 2, "filters": 1}, []),
         ({"mode": 2, "filters": 2}, [("seccomp", "note")]),
@@ -213,6 +213,20 @@ def test_devices(rdev: tuple[int, int], expected: list[tuple[str, str]]) -> None
 def test_block_device() -> None:
     one = Descriptor(5, "/dev/sda", "mnt_id:\t9\n", status(stat.S_IFBLK | 0o600, (8, 0)))
     assert files(one) == [("device", "blocks")]
+
+
+def test_terminal_on_no_mount_of_the_container() -> None:
+    one = Descriptor(0, "/dev/pts/3", "mnt_id:\t8\n", status(CHARACTER, (136, 3)))
+    assert files(one) == [("outside-file", "blocks")]
+    assert files(one, Options(console=f"tty[{os.makedev(136, 3):x}:5]")) == []
+    assert files(one, options(criu_args=("-j",))) == []
+    null = replace(one, link="/dev/null", status=status(CHARACTER, (1, 3)))
+    assert files(null, options(criu_args=("-j",))) == [("outside-file", "blocks")]
+
+
+def test_file_of_a_process_that_has_ended() -> None:
+    one = Descriptor(5, "/proc/7/status (deleted)", "mnt_id:\t9\n", status(REGULAR))
+    assert files(one, options(link_remap=False)) == []
 
 
 def test_file_on_no_mount_of_the_container() -> None:
@@ -388,8 +402,19 @@ def test_connections_that_wait() -> None:
     )
     assert _preflight_sockets.unaccepted(tcp) == 2
     assert _preflight_sockets.unaccepted("") == 0
+    # Of the connection only: one has no socket yet, and one listens.
+    assert _preflight_sockets.connected(tcp) == {2}
+    assert _preflight_sockets.connected(tcp.replace("0        0 2 1", "0        0 0 1")) == set()
     assert sockets(backlog=2) == [("tcp-in-flight", "note")]
     assert sockets(backlog=2, given=options(skip_in_flight=False)) == [("tcp-in-flight", "may fail")]
+
+
+def test_tcp_connections_that_are_not_to_be_kept() -> None:
+    held = Descriptor(3, "socket:[10]", protocol="TCP")
+    given = options(tcp_established=False)
+    assert sockets(held, connected=frozenset((10,))) == []
+    assert sockets(held, connected=frozenset((10, 11)), given=given) == [("tcp-established", "blocks")]
+    assert sockets(held, connected=frozenset((11,)), given=given) == [], "which no process holds"
 
 
 # Terminals
