@@ -666,7 +666,7 @@ def main() -> int:
             print(f"Interrupted ({exc}); cleaning up ...", flush=True)
             status = 130
         finally:
-            kept = ", except CRIU (KEEP=1)" if keep and OURS.exists() else ""
+            kept = ", except CRIU (KEEP=1)" if keep and OURS.exists() and RECORD.exists() else ""
             cleaned = finish(log, checkout, keep=keep, told=f"Everything is removed again{kept}.")
         print(f"The full output of all commands: {log.path}", flush=True)
         return status or cleaned
