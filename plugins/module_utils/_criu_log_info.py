@@ -47,9 +47,8 @@ class Log:
 
 @dataclass
 class LogInfo:
-    """What the module criu_log_info returns, under the same names."""
+    """What the module criu_log_info returns, under the same names. No `path`: Ansible adds owner and mode to such a result."""
 
-    path: str
     logs: list[dict[str, t.Any]] = field(default_factory=list)
     diagnoses: list[dict[str, t.Any]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -64,11 +63,11 @@ def gather(path: str) -> LogInfo:
             _read(name, descriptor, first_bytes=FIRST_BYTES, last_bytes=LAST_BYTES)
             for name, descriptor in _open(path, stack)
         ]
-    return _combined(path, logs)
+    return _combined(logs)
 
 
-def _combined(path: str, logs: t.Sequence[Log]) -> LogInfo:
-    info = LogInfo(path)
+def _combined(logs: t.Sequence[Log]) -> LogInfo:
+    info = LogInfo()
     found: dict[str, tuple[Log, Diagnosis]] = {}
     for log in logs:
         info.logs.append({"name": log.name, "outcome": log.outcome, "size": log.size, "truncated": log.truncated})

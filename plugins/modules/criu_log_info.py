@@ -57,11 +57,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
-  description: What was read.
-  returned: success
-  type: str
-  sample: /var/lib/stasis/web1/dump.log
 logs:
   description: One entry for each log that was read.
   returned: success
