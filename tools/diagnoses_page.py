@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: The stasis.lxc contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write docs/diagnoses.md from the table of rules in plugins/module_utils/_diagnosis_rules.py.
 
-tools/diagnoses_page.py [--check]: with --check nothing is written, and a page that is not as it should be is status 1.
+Run it as python tools/diagnoses_page.py [--check]: with --check nothing is written, and a page that is not as it should be is status 1.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def main() -> int:
     if PAGE.exists() and PAGE.read_text(encoding="utf-8") == new:
         return 0
     if "--check" in sys.argv[1:]:
-        print("docs/diagnoses.md is out of date; run tools/diagnoses_page.py", file=sys.stderr)
+        print("docs/diagnoses.md is out of date; run python tools/diagnoses_page.py", file=sys.stderr)
         return 1
     PAGE.write_text(new, encoding="utf-8")
     return 0

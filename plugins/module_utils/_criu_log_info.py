@@ -78,7 +78,7 @@ def _combined(logs: t.Sequence[Log]) -> LogInfo:
     telling = [pair for pair in ranked if pair[1].weight != LAST] or ranked
     info.diagnoses = [{**one.as_dict(), "log": log.name} for log, one in telling[: _diagnosis.MOST_DIAGNOSES]]
     info.errors = info.errors[:MOST_ERRORS]
-    info.transient = _diagnosis.is_transient([one for _, one in telling])
+    info.transient = _diagnosis.is_transient([pair[1] for pair in telling])
     return info
 
 

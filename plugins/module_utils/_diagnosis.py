@@ -33,7 +33,7 @@ class _Compiled:
 _COMPILED = tuple(_Compiled(rule, tuple(compile_text(text) for text in (*rule.says, *rule.notes))) for rule in RULES)
 _NOTES = tuple((compile_text(text), rule) for rule in RULES for text in rule.notes)
 # Nearly every line of a log is no error: one look tells whether a rule cares for it.
-_ANY_NOTE = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in _NOTES))
+_ANY_NOTE = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, note in _NOTES))
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Findings:
         telling = [one for one in known if one[1].weight != LAST]
         return [
             Diagnosis(rule.id, rule.kind, rule.cause, evidence, rule.remedy, rule.link, rule.weight)
-            for _, rule, evidence in (telling or known)[:MOST_DIAGNOSES]
+            for number, rule, evidence in (telling or known)[:MOST_DIAGNOSES]
         ]
 
 
