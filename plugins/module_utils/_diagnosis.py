@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 from dataclasses import dataclass, field
@@ -99,6 +100,8 @@ def diagnose_lines(lines: t.Iterable[str]) -> list[Diagnosis]:
     return findings.ranked()
 
 
+# CRIU says some things thousands of times.
+@functools.lru_cache(maxsize=1024)
 def rule_for(message: str) -> Rule | None:
     """The first rule that knows the message of an error."""
     for one in _COMPILED:
