@@ -64,7 +64,7 @@ def test_no_line_of_a_success_is_known_to_a_rule_even_without_its_end(name: str)
 
 @pytest.mark.parametrize("name", FAILED)
 def test_no_log_names_a_path_of_the_machine_where_it_was_captured(name: str) -> None:
-    assert not any(word in log(name) for word in ("/work/", "/root/", "/opt/", "/home/"))
+    assert not any(f"/{folder}/" in log(name) for folder in ("work", "root", "opt", "home"))
 
 
 def filled(text: str) -> str:
