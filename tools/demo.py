@@ -113,7 +113,9 @@ def run(log: Log, argv: t.Sequence[str], *, timeout: float = 60, check: bool = T
     """Run a command and return its output. Never for what leaves a process behind that holds our pipes."""
     log.write("$ " + " ".join(argv))
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        )
     except subprocess.TimeoutExpired:
         if check:
             raise DemoError(f"{argv[0]} did not end within {timeout:.0f} s") from None
