@@ -176,6 +176,38 @@ def _is_managed(name: str) -> bool:
     return any(option.startswith((name, bare)) for option in MANAGED_OPTIONS)
 
 
+@dataclass(frozen=True)
+class Allowances:
+    """What CRIU takes only because of further arguments: file systems and mounts (their targets) that it leaves to the
+    user, uprobes, terminals and datagram sockets whose other end is outside."""
+
+    file_systems: frozenset[str] = frozenset()
+    skipped_mounts: frozenset[str] = frozenset()
+    uprobes: bool = False
+    shell_job: bool = False
+    external_unix: bool = False
+
+
+def allowances(arguments: t.Sequence[str]) -> Allowances:
+    """Read criu_args for the preflight."""
+
+    def values(option: str) -> frozenset[str]:
+        found: set[str] = set()
+        for at, word in enumerate(arguments):
+            name, equals, value = word.partition("=")
+            if name == option:
+                found |= set((value if equals else "".join(arguments[at + 1 : at + 2])).split(","))
+        return frozenset(found - {""})
+
+    return Allowances(
+        file_systems=values("--enable-fs"),
+        skipped_mounts=values("--skip-mnt"),
+        uprobes="--allow-uprobes" in arguments,
+        shell_job=not {"-j", "--shell-job"}.isdisjoint(arguments),
+        external_unix=any(word.startswith(("-x", "--ext-unix-sk")) for word in arguments),
+    )
+
+
 def dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
     """The argv of `criu dump`."""
     argv = [criu, "dump", *_common(options, facts.images, "dump.log", facts.hook), *_dump_common(options, facts)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
+from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import Allowances, CriuOptions, allowances
 from ansible_collections.stasis.lxc.plugins.module_utils._proc import Mount, Task
 
 BLOCKS = "blocks"
@@ -48,9 +48,9 @@ class Options:
     console: str = ""
 
     @property
-    def shell_job(self) -> bool:
-        """Whether CRIU may take terminals from outside."""
-        return not {"-j", "--shell-job"}.isdisjoint(self.criu.criu_args)
+    def allows(self) -> Allowances:
+        """What the further arguments for CRIU allow."""
+        return allowances(self.criu.criu_args)
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,7 @@ def findings(runner: Runner, container: Container, host: Host, options: Options)
     found += _preflight_processes.check(facts)
     found += _preflight_files.check(facts, options)
     found += _preflight_sockets.check(facts, options)
-    found += _preflight_mounts.check(
-        facts, _mapped(container, options), _values_of("--enable-fs", options.criu.criu_args)
-    )
+    found += _preflight_mounts.check(facts, _mapped(container, options), options.allows.file_systems)
     room = _preflight_look.space(options.directory) if options.directory else None
     found += _preflight_container.memory_findings(
         facts, _preflight_look.memory(container), room, container.name, options.directory
@@ -246,18 +244,8 @@ def _options(params: t.Mapping[str, t.Any]) -> Options:
 def _mapped(container: Container, options: Options) -> set[str]:
     """Where CRIU is told what is mounted, see _criu_command, or to leave it out."""
     targets = {one.target for one in (*container.mounts, *options.criu.external_mounts)}
-    targets |= _values_of("--skip-mnt", options.criu.criu_args)
+    targets |= options.allows.skipped_mounts
     return {one.lstrip("/") for one in targets} | ({"dev/console"} if container.tty else set())
-
-
-def _values_of(option: str, arguments: t.Sequence[str]) -> set[str]:
-    """The values, parted by commas, of every such option in criu_args."""
-    found: set[str] = set()
-    for at, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name == option:
-            found |= set((value if equals else "".join(arguments[at + 1 : at + 2])).split(","))
-    return found
 
 
 def _ordered(found: t.Iterable[Finding]) -> list[Finding]:

@@ -219,7 +219,7 @@ def _given_terminal(one: Descriptor, options: Options) -> bool:
     """Whether it is a terminal that CRIU takes from outside: the console, or any with --shell-job."""
     if one.status is None or not is_terminal(one.status.st_rdev):
         return False
-    return options.shell_job or options.console == f"tty[{one.status.st_rdev:x}:{one.status.st_dev:x}]"
+    return options.allows.shell_job or options.console == f"tty[{one.status.st_rdev:x}:{one.status.st_dev:x}]"
 
 
 def _outside(link: str, subject: str) -> Finding:
@@ -305,7 +305,7 @@ def _mappings(facts: Facts, options: Options, task: Task) -> t.Iterator[Finding]
                     "Leave out lxc.namespace.keep = ipc.",
                 )
         elif one.path == "[uprobes]":
-            if "--allow-uprobes" not in options.criu.criu_args:
+            if not options.allows.uprobes:
                 yield Finding(
                     "uprobes", BLOCKS, subject, "A tracer on the host has put uprobes into it.", "End the tracer first."
                 )

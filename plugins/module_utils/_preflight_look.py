@@ -101,22 +101,24 @@ class _Look:
             mappings=tuple(self._mappings(top)) if found.state != "D" else (),
         )
 
-    def _descriptors(self, top: str, same_mounts: bool) -> t.Iterator[Descriptor]:
+    def _descriptors(self, top: str, same_mounts: bool) -> list[Descriptor]:
+        found: list[Descriptor] = []
         with _directory(f"{top}/fd") as links, _directory(f"{top}/fdinfo") as infos:
             if links < 0 or infos < 0:
-                return
+                return found
             for name in _entries(links):
                 link = _link(name, links)
                 if link.startswith("/") and not link.startswith("/memfd:"):
-                    yield self._file(name, link, links, infos, same_mounts)
+                    found.append(self._file(name, link, links, infos, same_mounts))
                 elif link.startswith("socket:"):
                     if link not in self._protocols:
                         self._protocols[link] = _protocol(f"{top}/fd/{name}")
-                    yield Descriptor(int(name), link, protocol=self._protocols[link])
+                    found.append(Descriptor(int(name), link, protocol=self._protocols[link]))
                 elif link:
                     one = Descriptor(int(name), link)
                     wanted = one.kind in _FDINFO_KINDS
-                    yield dataclasses.replace(one, info=_read(name, infos)) if wanted else one
+                    found.append(dataclasses.replace(one, info=_read(name, infos)) if wanted else one)
+        return found
 
     def _file(self, name: str, link: str, links: int, infos: int, same_mounts: bool) -> Descriptor:
         info = _read(name, infos, small=True)

@@ -98,7 +98,7 @@ def check(facts: Facts, options: Options) -> list[Finding]:
         found += _connections(facts, subjects)
     found += _peers(facts, options, subjects)
     found += _waiting(facts, options)
-    if not options.shell_job:
+    if not options.allows.shell_job:
         found += _terminals(facts, options)
     return found
 
@@ -139,7 +139,7 @@ def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Ite
     pending = {number for one in facts.unix for number in one.pending}
     # A descriptor that is on its way through a socket is in no process, so that its holder cannot be told.
     travelling = any(one.state != "LISTEN" and one.queued for one in ours)
-    external = any(word.startswith(("-x", "--ext-unix-sk")) for word in options.criu.criu_args)
+    external = options.allows.external_unix
     listed = {one.inode for one in facts.unix}
     for one in ours:
         if one.state == "LISTEN" or one.peer in inside:

@@ -361,3 +361,12 @@ def test_nothing_else_in_the_collection_spells_an_option_of_criu() -> None:
 def test_that_search_finds_the_options_in_the_builder() -> None:
     with open(_criu_command.__file__, encoding="utf-8") as stream:
         assert '"--tcp-established"' in stream.read()
+
+
+def test_what_further_arguments_allow() -> None:
+    assert _criu_command.allowances([]) == _criu_command.Allowances()
+    found = _criu_command.allowances(["--enable-fs", "a,b", "--enable-fs=c", "--skip-mnt", "/x", "-j", "-x1,2"])
+    assert found.file_systems == {"a", "b", "c"}
+    assert found.skipped_mounts == {"/x"}
+    assert (found.shell_job, found.external_unix, found.uprobes) == (True, True, False)
+    assert _criu_command.allowances(["--allow-uprobes", "--enable-fs"]) == _criu_command.Allowances(uprobes=True)

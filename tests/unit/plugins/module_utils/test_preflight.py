@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _autostart, _findings, _preflight, _preflight_container
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
+from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions, MountMap
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._findings import Facts, Finding, Options
 from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
@@ -260,14 +261,8 @@ def test_container_that_ends_while_it_is_looked_at_hides_nothing(monkeypatch: py
         _preflight.run(params(name=["one"]), StrictRunner())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ((), set()),
-        (("--enable-fs", "ramfs"), {"ramfs"}),
-        (("--enable-fs=a,b", "--x"), {"a", "b"}),
-        (("--enable-fs",), {""}),
-    ],
-)
-def test_file_systems_that_criu_args_enable(arguments: tuple[str, ...], expected: set[str]) -> None:
-    assert _preflight._values_of("--enable-fs", arguments) == expected
+def test_mounts_that_criu_is_told_of() -> None:
+    mounts = (MountMap("srv/data", "/srv/data"),)
+    given = Options(criu=CriuOptions(external_mounts=(MountMap("mnt", "/x"),), criu_args=("--skip-mnt", "/skipped")))
+    assert _preflight._mapped(make.container(mounts=mounts), given) == {"srv/data", "mnt", "skipped"}
+    assert _preflight._mapped(make.container(tty="tty[1:2]"), Options()) == {"dev/console"}
