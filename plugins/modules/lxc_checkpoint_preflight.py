@@ -120,22 +120,18 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at every running container of every host
-  hosts: lxc_hosts
-  become: true
-  tasks:
-    - name: Look, and change nothing
-      stasis.lxc.lxc_checkpoint_preflight:
-        stop: true
-        directory: /var/lib/stasis
-      check_mode: true
-      register: preflight
+- name: Look at every running container, and change nothing
+  stasis.lxc.lxc_checkpoint_preflight:
+    stop: true
+    directory: /var/lib/stasis
+  check_mode: true
+  register: preflight
 
-    - name: Show one table for all hosts
-      ansible.builtin.debug:
-        msg: "{{ ['HOST ' ~ item] + hostvars[item].preflight.summary }}"
-      loop: "{{ ansible_play_hosts }}"
-      run_once: true
+- name: Show one table for all hosts
+  ansible.builtin.debug:
+    msg: "{{ ['HOST ' ~ item] + hostvars[item].preflight.summary }}"
+  loop: "{{ ansible_play_hosts }}"
+  run_once: true
 
 - name: Look at one container
   stasis.lxc.lxc_checkpoint_preflight:
