@@ -273,7 +273,11 @@ def test_user_who_is_not_root(running: Checkpoint) -> None:
         "runpy.run_module('ansible_collections.stasis.lxc.plugins.modules.lxc_checkpoint', run_name='__main__')"
     )
     # Everything is imported as root, since nobody may not read below root's home.
-    preload = "import ansible_collections.stasis.lxc.plugins.modules.lxc_checkpoint;"
+    preload = (
+        "import importlib, pkgutil, ansible.module_utils._internal._json._profiles as profiles;"
+        "[importlib.import_module(f'{profiles.__name__}.{one.name}') for one in pkgutil.iter_modules(profiles.__path__)];"
+        "import ansible_collections.stasis.lxc.plugins.modules.lxc_checkpoint;"
+    )
     done = run(
         "env",
         f"PYTHONPATH={running.module.collections}",
