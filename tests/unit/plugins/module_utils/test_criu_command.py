@@ -361,3 +361,14 @@ def test_nothing_else_in_the_collection_spells_an_option_of_criu() -> None:
 def test_that_search_finds_the_options_in_the_builder() -> None:
     with open(_criu_command.__file__, encoding="utf-8") as stream:
         assert '"--tcp-established"' in stream.read()
+
+
+def test_cpuinfo_writes_no_log_into_the_image() -> None:
+    assert _criu_command.cpuinfo("/c", "check", "/image") == [
+        "/c",
+        "cpuinfo",
+        "check",
+        "--no-default-config",
+        "-D",
+        "/image",
+    ]

@@ -24,6 +24,7 @@ from ansible_collections.stasis.lxc.tests.unit.support.make import (
     tree,
     write,
 )
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import StrictRunner
 
 STATS = Path(__file__).parents[2] / "fixtures" / "criu_stats" / "stats-dump"
 OLD, NEW = "2026-11-22T22:00:00.000000Z", "2026-11-22T23:00:00.000000Z"
@@ -110,11 +111,13 @@ def recovered(target: str, found: Container | None) -> list[str]:
     """recover(), after it has been asked without acting and has left all as it was."""
     above = os.path.dirname(target)
     before = names(above)
-    told = _recover.recover(target, NAME, LXC_PATH, found, act=False)
+    told = _recover.recover(target, NAME, LXC_PATH, found, act=False, runner=StrictRunner())
     assert names(above) == before, "check mode writes nothing"
-    done = _recover.recover(target, NAME, LXC_PATH, found, act=True)
+    done = _recover.recover(target, NAME, LXC_PATH, found, act=True, runner=StrictRunner())
     assert done == told, "check mode predicts what is done"
-    assert _recover.recover(target, NAME, LXC_PATH, found, act=True) == [], "nothing is left to do"
+    assert _recover.recover(target, NAME, LXC_PATH, found, act=True, runner=StrictRunner()) == [], (
+        "nothing is left to do"
+    )
     return done
 
 
@@ -245,8 +248,8 @@ def test_directory_that_somebody_put_at_the_target_is_not_removed(
 
 def test_staging_of_another_container_is_left_alone(target: str, stopped: Container) -> None:
     staging = committed(target)
-    assert _recover.recover(target, "web2", LXC_PATH, stopped, act=True) == []
-    assert _recover.recover(target, NAME, "/srv/lxc", stopped, act=True) == []
+    assert _recover.recover(target, "web2", LXC_PATH, stopped, act=True, runner=StrictRunner()) == []
+    assert _recover.recover(target, NAME, "/srv/lxc", stopped, act=True, runner=StrictRunner()) == []
     assert _image.look(staging).state == _image.COMMITTED
 
 
