@@ -147,12 +147,15 @@ def ansible(log: Log, checkout: Path, playbook: str, *arguments: str, what: str,
             argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
         )
         try:
+            shown = ""
             while process.poll() is None:
                 elapsed = time.monotonic() - began
                 if elapsed > timeout:
                     raise DemoError(f"{what} did not end within {timeout:.0f} s")
-                if playbook == "role":
-                    progress(f"{what}: {current_task(log.path, position)} ... {elapsed:.0f} s")
+                now = f"{what}: {current_task(log.path, position)} ... {elapsed:.0f} s"
+                if playbook == "role" and now != shown:
+                    progress(now)
+                    shown = now
                 time.sleep(0.1)
         finally:
             end_progress()
@@ -663,7 +666,7 @@ def main() -> int:
             print(f"Interrupted ({exc}); cleaning up ...", flush=True)
             status = 130
         finally:
-            kept = ", except CRIU (KEEP=1)" if keep and OURS.exists() else ""
+            kept = ", except CRIU (KEEP=1)" if keep and OURS.exists() and RECORD.exists() else ""
             cleaned = finish(log, checkout, keep=keep, told=f"Everything is removed again{kept}.")
         print(f"The full output of all commands: {log.path}", flush=True)
         return status or cleaned

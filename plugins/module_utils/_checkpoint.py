@@ -147,6 +147,11 @@ def _checkpoint(
     stale = _stale_reasons(container, image)
     plan = _plan_dump.plan_dump(container, image, wanted, stale)
     result = _result_of(plan, image, container)
+    if container.init is not None and _autostart.inhibited(_workspace.read_text(container.config_path)):
+        result.warnings.append(
+            f"An earlier checkpoint switched the autostart of {container.name} off, and it was started by hand since: "
+            "restoring or removing that checkpoint switches it on again."
+        )
     if plan.action == _result.NONE:
         return result
     if wanted.sign_key:

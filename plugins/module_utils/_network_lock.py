@@ -29,7 +29,13 @@ SKIP = Lock("skip", False, "skip")
 
 
 def choose(
-    option: str, nics: t.Sequence[_nics.Nic], connections: t.Sequence[_sockets.Connection], runner: Runner, criu: str
+    option: str,
+    nics: t.Sequence[_nics.Nic],
+    connections: t.Sequence[_sockets.Connection],
+    runner: Runner,
+    criu: str,
+    *,
+    proc: str = "/proc",
 ) -> Lock:
     """The lock for the option network_lock.
 
@@ -41,6 +47,12 @@ def choose(
     if option in ("nftables", "iptables"):
         return Lock(option, False, option)
     veths = [nic for nic in nics if nic.kind == "veth"]
+    loose_filter = _filters_loosely(proc)
+    if option == "bridge" and loose_filter:
+        raise StasisError(
+            "network_lock: bridge is not possible: net.ipv4.conf.all.rp_filter is 2, so the host would take what a veth outside its bridge receives.",
+            "Use network_lock: auto, or set net.ipv4.conf.all.rp_filter to 0 or 1.",
+        )
     if option == "bridge":
         loose = [nic.name for nic in veths if not nic.bridge]
         if loose or not veths:
@@ -51,7 +63,7 @@ def choose(
         return BRIDGE
     if not veths and not connections:
         return SKIP
-    if _sockets.choose_lock(nics, connections) == "bridge":
+    if _sockets.choose_lock(nics, connections) == "bridge" and not loose_filter:
         return BRIDGE
     for method in ("nftables", "iptables"):
         if _works(runner, criu, method):
@@ -60,6 +72,16 @@ def choose(
         "The container has TCP connections that only CRIU's own network lock can hold, and neither nftables nor iptables works here.",
         "Load nf_tables in the kernel, or set network_lock: bridge or skip and accept that those connections may break.",
     )
+
+
+def _filters_loosely(proc: str) -> bool:
+    """Of `all` and an interface's own value the larger counts (Documentation/networking/ip-sysctl.rst): with 2 for
+    all, the strict 1 that the hook gives a veth has no effect."""
+    try:
+        with open(f"{proc}/sys/net/ipv4/conf/all/rp_filter", encoding="ascii") as stream:
+            return stream.read().strip() == "2"
+    except OSError:
+        return False
 
 
 def _works(runner: Runner, criu: str, method: str) -> bool:

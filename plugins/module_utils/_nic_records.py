@@ -24,7 +24,7 @@ def write_records(directory: str, nics: t.Sequence[Nic]) -> None:
     """Write the records of every veth into directory, which holds none yet; files 0600.
 
     ethN, vethN, bridgeN, macN, mtuN and stateN are one word without a newline; bridgeN is missing where there is
-    no bridge. portN and vlanN are lines, each with its newline, because the hook's `read` loses a last line that
+    no bridge. portN, vlanN and sysctlN are lines, each with its newline, because the hook's `read` loses a last line that
     has none. A NIC of another kind leaves a gap in the numbers.
     """
     for nic in nics:
@@ -36,7 +36,11 @@ def write_records(directory: str, nics: t.Sequence[Nic]) -> None:
             if word:
                 _check_word(kind, word)
                 _write(directory, f"{kind}{nic.index}", word)
-        lines = {"port": [f"{key} {value}" for key, value in nic.port.items()], "vlan": list(nic.vlans)}
+        lines = {
+            "port": [f"{key} {value}" for key, value in nic.port.items()],
+            "vlan": list(nic.vlans),
+            "sysctl": [f"{key} {value}" for key, value in nic.sysctls.items()],
+        }
         for kind, found in lines.items():
             if found:
                 _write(directory, f"{kind}{nic.index}", "".join(f"{line}\n" for line in found))
@@ -53,7 +57,8 @@ def read_records(directory: str) -> list[Nic]:
         words = {kind: _read_word(directory, f"{kind}{number}") for kind in _WORDS}
         name, veth, mtu = words["eth"], words["veth"], words["mtu"]
         port = [line.partition(" ") for line in _read_lines(directory, f"port{number}")]
-        sound = name and veth and (mtu.isdigit() or not mtu) and all(space for _key, space, _value in port)
+        sysctls = [line.rpartition(" ") for line in _read_lines(directory, f"sysctl{number}")]
+        sound = name and veth and (mtu.isdigit() or not mtu) and all(space for _key, space, _value in port + sysctls)
         if not sound:
             raise StasisError(
                 f"The records of NIC {number} in {directory} (eth{number}, veth{number} ...) are damaged.",
@@ -71,6 +76,7 @@ def read_records(directory: str) -> list[Nic]:
                 port={key: value for key, _space, value in port},
                 vlans=tuple(_read_lines(directory, f"vlan{number}")),
                 state=words["state"],
+                sysctls={key: value for key, _space, value in sysctls},
             )
         )
     return nics

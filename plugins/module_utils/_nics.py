@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -46,6 +47,7 @@ class Nic:
     of the host side of a veth ("", 0 or () otherwise). port: attributes of the bridge port, named as in
     /sys/class/net/VETH/brport, whose values are not a fresh port's. vlans: what a fresh port is short of, as
     lines for the hook (`add vid 10 pvid untagged`). state: of the port, where it is not what the kernel gives it.
+    sysctls: of the host side, `family name` to value: those that the hook changes while it holds the network.
     link: parent of a macvlan, or the host's name of a phys. problems: why this NIC cannot be kept over a dump
     with stop; one line each.
     """
@@ -60,6 +62,7 @@ class Nic:
     port: t.Mapping[str, str] = field(default_factory=dict)
     vlans: tuple[str, ...] = ()
     state: str = ""
+    sysctls: t.Mapping[str, str] = field(default_factory=dict)
     link: str = ""
     addresses: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -83,7 +86,7 @@ def observe(
         return [Nic(index, "none")]
     inside = inside_links(init_pid, runner, proc)
     outside = {int(link["ifindex"]): link for link in _list(runner, ["ip", "-j", "-d", "addr"])}
-    view = _View(runner, sysfs, outside)
+    view = _View(runner, sysfs, proc, outside)
     numbered = correlate(inside, configured)
     types = {nic.index: nic for nic in configured}
     nics = [_observed(view, index, link, types.get(index)) for index, link in numbered]
@@ -237,9 +240,10 @@ def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") ->
 class _View:
     """What is asked of the host about one NIC after the other; outside: its interfaces by their index."""
 
-    def __init__(self, runner: Runner, sysfs: str, outside: t.Mapping[int, Link]) -> None:
+    def __init__(self, runner: Runner, sysfs: str, proc: str, outside: t.Mapping[int, Link]) -> None:
         self.runner = runner
         self.sysfs = sysfs
+        self.proc = proc
         self.outside = outside
         self._vlans: dict[str, list[Link]] | None = None
 
@@ -296,7 +300,20 @@ def _veth(view: _View, index: int, name: str, peer: Link) -> Nic:
         port=read_port(veth, view.sysfs),
         vlans=vlan_lines(view.vlans(veth), bridge, view.sysfs),
         state=port_state(peer, view.sysfs),
+        sysctls=_sysctls(veth, view.proc),
     )
+
+
+def _sysctls(veth: str, proc: str) -> dict[str, str]:
+    found = {}
+    for family, name in (("ipv4", "rp_filter"), ("ipv6", "disable_ipv6")):
+        # A host without IPv6 has no file for it.
+        with (
+            contextlib.suppress(OSError),
+            open(f"{proc}/sys/net/{family}/conf/{veth}/{name}", encoding="ascii") as stream,
+        ):
+            found[f"{family} {name}"] = stream.read().strip()
+    return found
 
 
 def _host_problems(view: _View, peer: Link) -> list[str]:

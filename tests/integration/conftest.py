@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -45,6 +46,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session", autouse=True)
 def clean_host() -> t.Iterator[Path]:
     """The directory of this session; at the end the host must be as it was."""
+    with open("/run/stasis-integration.lock", "w") as lock:
+        # Containers, bridges and addresses have fixed names.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _clean_host()
+
+
+def _clean_host() -> t.Iterator[Path]:
     hygiene.clean()
     before = hygiene.snapshot()
     session = BASE / f"session-{os.getpid()}"

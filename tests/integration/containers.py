@@ -171,11 +171,14 @@ class Container:
         text = self.lxc("info", "-p", "-H", check=False).stdout.strip()
         return int(text) if text.isdigit() else 0
 
-    @property
-    def start_time(self) -> int:
-        """Of init, in clock ticks: with the pid it names one start of the container."""
-        text = Path(f"/proc/{self.init_pid}/stat").read_text()
-        return int(text[text.rindex(")") + 2 :].split()[19])
+    def life(self) -> tuple[str, int, int]:
+        """Its state, and the pid and start time of init, which together name one start of the container."""
+        found = dict(re.findall(r"^(State|PID):\s*(\S+)", self.lxc("info", "-s", "-p").stdout, re.MULTILINE))
+        pid = int(found.get("PID", "0"))
+        if not pid:
+            return found["State"], 0, 0
+        text = Path(f"/proc/{pid}/stat").read_text()
+        return found["State"], pid, int(text[text.rindex(")") + 2 :].split()[19])
 
     def info(self, key: str) -> list[str]:
         """The values of one key in lxc-info's output."""

@@ -177,8 +177,7 @@ class Checkpoint:
         container = self.container
         known = container.config.exists()
         return {
-            "state": container.state if known else "",
-            "init": (container.init_pid, container.start_time) if known and container.init_pid else None,
+            "state and init": container.life() if known else None,
             "config": container.config.read_text() if known else "",
             "checkpoints": listing(self.directory.parent),
             "logs": {name: listing(path) for name, path in logs().items()},

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import BRIDGE_PREFIX, PREFIX, Nic, remove_link, run, until, veth
+from containers import BRIDGE_PREFIX, GATEWAY, PREFIX, Nic, remove_link, run, until, veth
 from module import Checkpoint
 
 
@@ -331,6 +333,26 @@ def test_every_lock_keeps_a_connection_that_sends(lxc: Factory, lock: str) -> No
     assert answer["checkpoint"]["options"]["network_lock"] == lock
     checkpoint.resumed()
     listener.assert_flows()
+
+
+@pytest.mark.parametrize("lock", ["bridge", "nftables", "iptables"])
+def test_locked_network_lets_nothing_out(lxc: Factory, lock: str) -> None:
+    """The kernel goes on sending for the sockets of frozen processes; what arrives then is not in the image."""
+    checkpoint = lxc.start()
+    container = checkpoint.container
+    # Both know the other's MAC by now.
+    lxc.talker(container).ask()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind(("0.0.0.0", 0))
+        ear.setblocking(False)
+        send = (
+            f"nsenter --net=/proc/{container.init_pid}/ns/net {sys.executable} -I -c "
+            f'\'import socket; socket.socket(2, 2).sendto(b"leak", ("{GATEWAY}", {ear.getsockname()[1]}))\''
+        )
+        script = lxc.script("leak", f'test "$CRTOOLS_SCRIPT_ACTION" != post-dump || {send} || :')
+        checkpoint.stopped(network_lock=lock, action_scripts=[script])
+        with pytest.raises(BlockingIOError):
+            ear.recv(16)
 
 
 def test_veths_in_bridges_get_the_lock_of_the_hook(lxc: Factory) -> None:

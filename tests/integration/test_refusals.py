@@ -318,7 +318,7 @@ def with_record(running: Checkpoint, content: str | None) -> str:
         str(arguments),
         check=False,
     )
-    assert running.world()["init"] == before["init"]
+    assert running.world() == before
     running.container.assert_counts()
     answer = json.loads(done.stdout)
     assert answer.get("failed"), answer

@@ -36,6 +36,7 @@ class Bench:
         self.images = root / "images"
         self.work = root / "work"
         self.sysfs = root / "sys"
+        self.proc = root / "proc"
         self.log = root / "log"
         self.path = root / "bin"
         for directory in (self.images, self.work, self.sysfs / "class" / "net", self.path):
@@ -66,12 +67,19 @@ class Bench:
         port.mkdir(parents=True)
         return port
 
+    def sysctl(self, veth: str, family: str, name: str, value: str) -> Path:
+        path = self.proc / "sys" / "net" / family / "conf" / veth / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value)
+        return path
+
     def run(self, action: str, *, fail: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         given = {
             "CRTOOLS_SCRIPT_ACTION": action,
             "CRTOOLS_IMAGE_DIR": str(self.images),
             "STASIS_WORK": str(self.work),
             "STASIS_SYSFS": str(self.sysfs),
+            "STASIS_PROCFS": str(self.proc),
             "FAKE_LOG": str(self.log),
             "FAKE_FAIL": fail,
             # Nothing but our doubles: the hook has to do with builtins.
@@ -463,3 +471,33 @@ class TestProtocol:
     @pytest.mark.parametrize("action", ["pre-dump", "pre-restore", "post-setup-namespaces", "post-restore"])
     def test_a_passed_deadline_is_a_veto_at_every_event_before(self, bench: Bench, action: str) -> None:
         assert bench.run(action, STASIS_DEADLINE="0").returncode == 1
+
+
+class TestHostSide:
+    """A veth outside its bridge must not hand packets to the host, see set_host_side in the hook."""
+
+    RECORD: t.ClassVar = {"bridge": "br0", "sysctl": "ipv4 rp_filter 0\nipv6 disable_ipv6 0\n"}
+
+    def test_is_shut_off_while_the_network_is_locked(self, bench: Bench) -> None:
+        bench.veth(0, **self.RECORD)
+        files = [bench.sysctl("host0", "ipv4", "rp_filter", "0"), bench.sysctl("host0", "ipv6", "disable_ipv6", "0")]
+        assert bench.run("network-lock").returncode == 0
+        assert [file.read_text() for file in files] == ["1", "1"]
+
+    def test_is_as_before_when_the_network_is_unlocked(self, bench: Bench) -> None:
+        bench.veth(0, bridge="br0", sysctl="ipv4 rp_filter 2\nipv6 disable_ipv6 0\n")
+        files = [bench.sysctl("host0", "ipv4", "rp_filter", "1"), bench.sysctl("host0", "ipv6", "disable_ipv6", "1")]
+        assert bench.run("network-unlock").returncode == 0
+        assert [file.read_text() for file in files] == ["2", "0"]
+
+    def test_dump_is_refused_where_it_cannot_be_shut_off(self, bench: Bench) -> None:
+        bench.veth(0, **self.RECORD)
+        assert bench.run("network-lock").returncode == 1
+        assert "host0 could not be shut off" in bench.said()
+        assert bench.calls() == ""
+
+    def test_without_a_record_nothing_is_changed(self, bench: Bench) -> None:
+        bench.veth(0, bridge="br0")
+        file = bench.sysctl("host0", "ipv4", "rp_filter", "0")
+        assert bench.run("network-lock").returncode == 0
+        assert file.read_text() == "0"

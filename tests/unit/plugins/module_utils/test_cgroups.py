@@ -118,6 +118,13 @@ def test_container_in_another_cgroup_than_lxc_would_choose() -> None:
     assert _cgroups.criu_roots(found) == ["pids:system.slice/web.service/lxc.payload.web1-1"]
 
 
+def test_root_of_inits_cgroup_namespace_counts_wherever_init_moved_itself() -> None:
+    mountinfo = "311 310 0:26 /lxc.payload.web1 /sys/fs/cgroup rw - cgroup2 none rw\n"
+    host = (FIXTURES / "v2" / "host_mountinfo").read_text(encoding="utf-8")
+    found = _cgroups.payload("0::/lxc.payload.web1/supervise/init\n", mountinfo, host, "pids")
+    assert _cgroups.criu_roots(found) == ["pids:lxc.payload.web1"]
+
+
 def test_mount_of_a_cgroup_elsewhere_in_the_container_says_nothing_about_its_root() -> None:
     mountinfo = "311 310 0:26 /lxc.payload.web1/deep /mnt/cg rw - cgroup2 none rw\n"
     host = (FIXTURES / "v2" / "host_mountinfo").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _network_lock
@@ -33,10 +34,10 @@ def ipt(rc: int) -> Call:
     return Call(["iptables-restore", "--version"], rc=rc, timeout=20)
 
 
-def choose(option: str, nics: list[Nic], connections: list[Connection], *calls: Call) -> Lock:
+def choose(option: str, nics: list[Nic], connections: list[Connection], *calls: Call, proc: str = "/nowhere") -> Lock:
     runner = StrictRunner(*calls)
     try:
-        return _network_lock.choose(option, nics, connections, runner, CRIU)
+        return _network_lock.choose(option, nics, connections, runner, CRIU, proc=proc)
     finally:
         runner.assert_done()
 
@@ -108,3 +109,21 @@ def test_host_without_iptables_is_no_crash() -> None:
     missing.raises = StasisError("iptables-restore could not be started: No such file or directory.")
     with pytest.raises(StasisError, match="neither nftables nor iptables works here"):
         choose("auto", [VETH], [LOOP], nft(1), missing)
+
+
+@pytest.fixture
+def loose(tmp_path: Path) -> str:
+    """A host whose rp_filter is 2 for all interfaces, so that the hook cannot shut a veth off."""
+    file = tmp_path / "sys/net/ipv4/conf/all/rp_filter"
+    file.parent.mkdir(parents=True)
+    file.write_text("2\n")
+    return str(tmp_path)
+
+
+def test_auto_leaves_it_to_criu_where_the_host_would_take_packets_of_a_detached_veth(loose: str) -> None:
+    assert choose("auto", [VETH], [OUT], nft(0), proc=loose) == NFTABLES
+
+
+def test_bridge_by_name_is_refused_where_the_host_would_take_packets_of_a_detached_veth(loose: str) -> None:
+    with pytest.raises(StasisError, match="rp_filter is 2"):
+        choose("bridge", [VETH], [], proc=loose)

@@ -95,7 +95,7 @@ def test_run_never_asks_a_shell() -> None:
 
 
 def test_run_kills_at_its_deadline_and_keeps_what_was_said() -> None:
-    done = SystemRunner().run([SH, "-c", "echo early; exec sleep 60"], timeout=0.3)
+    done = SystemRunner().run([SH, "-c", "echo early; exec sleep 60"], timeout=1.0)
     assert (done.rc, done.timed_out, done.stdout) == (-signal.SIGKILL, True, "early\n")
     assert done.seconds < 10
 
@@ -166,20 +166,20 @@ def test_only_named_descriptors_stay_open(safe_dir: str) -> None:
 
 
 def test_deadline_ends_the_program_with_the_signal_it_can_catch(safe_dir: str) -> None:
-    done = to_files(safe_dir, "trap 'echo rolled back; exit 7' TERM; while :; do sleep 0.05; done", timeout=0.3)
+    done = to_files(safe_dir, "trap 'echo rolled back; exit 7' TERM; while :; do sleep 0.05; done", timeout=1.0)
     assert (done.rc, done.timed_out, done.stdout) == (7, True, "rolled back\n")
 
 
 def test_program_that_ignores_the_signal_is_killed_after_its_grace(safe_dir: str) -> None:
     began = time.monotonic()
-    done = to_files(safe_dir, "trap '' TERM; while :; do sleep 0.05; done", timeout=0.2, grace=0.3)
+    done = to_files(safe_dir, "trap '' TERM; while :; do sleep 0.05; done", timeout=1.0, grace=0.3)
     assert (done.rc, done.timed_out) == (-signal.SIGKILL, True)
-    assert 0.5 <= time.monotonic() - began < 10
+    assert 1.3 <= time.monotonic() - began < 10
 
 
 def test_deadline_reaches_the_children_too(safe_dir: str) -> None:
     with later_killed(f"{safe_dir}/pid"):
-        done = to_files(safe_dir, f"sleep 60 & echo $! > {safe_dir}/pid; wait", timeout=0.5)
+        done = to_files(safe_dir, f"sleep 60 & echo $! > {safe_dir}/pid; wait", timeout=1.0)
         assert done.timed_out
         assert gone(int(read(f"{safe_dir}/pid")))
 
@@ -187,7 +187,7 @@ def test_deadline_reaches_the_children_too(safe_dir: str) -> None:
 def test_child_that_ignores_the_signal_does_not_outlive_its_grace(safe_dir: str) -> None:
     with later_killed(f"{safe_dir}/pid"):
         stubborn = f"sh -c \"trap '' TERM; echo \\$\\$ > {safe_dir}/pid; while :; do sleep 0.05; done\""
-        done = to_files(safe_dir, f"{stubborn} & sleep 60", timeout=0.5, grace=0.3)
+        done = to_files(safe_dir, f"{stubborn} & sleep 60", timeout=1.0, grace=0.3)
         assert done.timed_out
         assert gone(int(read(f"{safe_dir}/pid")))
 

@@ -114,7 +114,7 @@ def _hold(locks: str, ready: t.Any, seconds: float) -> None:
 def test_holder_in_another_process_is_waited_for(safe_dir: str) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Event()
-    holder = context.Process(target=_hold, args=(safe_dir, ready, 0.3))
+    holder = context.Process(target=_hold, args=(safe_dir, ready, 1.0))
     holder.start()
     assert ready.wait(10)
     began = time.monotonic()
