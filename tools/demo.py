@@ -113,7 +113,9 @@ def run(log: Log, argv: t.Sequence[str], *, timeout: float = 60, check: bool = T
     """Run a command and return its output. Never for what leaves a process behind that holds our pipes."""
     log.write("$ " + " ".join(argv))
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        )
     except subprocess.TimeoutExpired:
         if check:
             raise DemoError(f"{argv[0]} did not end within {timeout:.0f} s") from None
@@ -248,6 +250,7 @@ def make_container(log: Log) -> None:
             stderr=stream,
             timeout=60,
             env={"PATH": os.environ["PATH"]},
+            check=False,
         )
     if started.returncode != 0:
         log.write((HOME / "lxc-start.log").read_text(errors="replace"))
@@ -304,7 +307,7 @@ class Client:
             time.sleep(0.02)
 
     def silence(self) -> float:
-        times = [when for when, _ in self.answers]
+        times = [answer[0] for answer in self.answers]
         return max(later - earlier for earlier, later in zip(times, times[1:]))
 
 
@@ -585,7 +588,7 @@ def remove_container(log: Log) -> list[str]:
         for kind in ("payload", "monitor"):
             # rmdir takes only those that are empty, so another container's of the same name are safe.
             for path in Path("/").glob(f"{top[1:]}/lxc.{kind}.{NAME}*"):
-                for folder, _, _ in os.walk(path, topdown=False):
+                for folder, _folders, _files in os.walk(path, topdown=False):
                     with contextlib.suppress(OSError):
                         os.rmdir(folder)
     left = [f"process {pid} of the container" for pid in processes()]

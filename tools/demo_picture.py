@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: The stasis.lxc contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a command on a terminal of its own and draw what it leaves on the screen as SVG.

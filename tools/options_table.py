@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-FileCopyrightText: The stasis.lxc contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the tables option x state in README.md and docs/options.md from _argspec.APPLIES and the documentation.
@@ -66,7 +65,7 @@ def long_table() -> str:
 
 
 def short_table() -> str:
-    applies, options, _ = load()
+    applies, options = load()[:2]
     groups: dict[tuple[str, ...], list[str]] = {}
     for name in options:
         groups.setdefault(applies.get(name, (STATES, None))[0], []).append(f"`{name}`")
@@ -83,8 +82,8 @@ def main() -> int:
     for name, table in (("README.md", short_table()), ("docs/options.md", long_table())):
         path = ROOT / name
         text = path.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, end, after = rest.partition(END)
+        before, _begin, rest = text.partition(BEGIN)
+        _old, end, after = rest.partition(END)
         if not end:
             print(f"{name} has no place for the table: {BEGIN} ... {END}", file=sys.stderr)
             return 1

@@ -115,7 +115,8 @@ def argument_spec() -> dict[str, t.Any]:
 class Wanted:
     """What a task wants, checked and with defaults.
 
-    set_options: the names that the task set itself. real_directory: directory without symbolic links above it. timeout: seconds until the hook makes CRIU roll back;
+    set_options: the names that the task set itself. real_directory: directory without symbolic links above it.
+    timeout: seconds until the hook makes CRIU roll back;
     kill_timeout: seconds from then until CRIU is killed.
     """
 

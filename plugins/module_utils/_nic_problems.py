@@ -113,7 +113,7 @@ def fdb_problems(link: Link, entries: t.Iterable[t.Mapping[str, t.Any]]) -> list
         for entry in entries
         if entry.get("state") in ("permanent", "static")
         and entry["mac"] != link.get("address")
-        and not int(str(entry["mac"]).split(":")[0], 16) & 1
+        and not int(str(entry["mac"]).partition(":")[0], 16) & 1
     ]
     if not static:
         return []

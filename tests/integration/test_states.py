@@ -24,7 +24,6 @@ def damage(checkpoint: Checkpoint) -> None:
 # state=checkpointed
 
 
-@pytest.mark.core
 def test_running_with_stop_is_dumped_and_stopped(lxc: Factory) -> None:
     checkpoint = lxc.start()
     answer = checkpoint.checkpointed(stop=True)

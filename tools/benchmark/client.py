@@ -77,7 +77,7 @@ class _Talk:
     def run(self) -> None:
         watched: list[t.Any] = [self.server, self.pipe]
         while True:
-            ready, _, _ = select.select(watched, [], [], _EVERY)
+            ready = select.select(watched, [], [], _EVERY)[0]
             if self.server in ready:
                 self._receive()
             if self.pipe in ready:

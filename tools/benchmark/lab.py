@@ -135,7 +135,7 @@ class Lab:
     @property
     def monitor(self) -> int:
         """The process id of LXC's monitor."""
-        text, _ = run(lxc("lxc-info", "-p", "-H"))
+        text = run(lxc("lxc-info", "-p", "-H"))[0]
         status = Path(f"/proc/{int(text)}/status").read_text("utf-8")
         return int(status.split("PPid:")[1].split()[0])
 

@@ -125,7 +125,7 @@ def verdicts(samples: Samples) -> list[Verdict]:
 
 
 def _at_most(found: t.Mapping[int, t.Mapping[str, Sample]], size: int, key: str, limit: float) -> Verdict:
-    name = dict(row for _, rows in _SECTIONS for row in rows)[key]
+    name = dict(row for section in _SECTIONS for row in section[1])[key]
     goal = f"{name} at {size} MiB at most {limit:.1f} times lxc-checkpoint's"
     if size not in found:
         return Verdict(goal, "", None)

@@ -72,7 +72,7 @@ class Plain:
         began = time.monotonic()
         self._checkpoint(images, "-s")
         # What our hook does, so that both are as safe when the power fails.
-        _, sync = run(["sync", *map(str, images.glob("*.img")), str(images)], timeout=120)
+        sync = run(["sync", *map(str, images.glob("*.img")), str(images)], timeout=120)[1]
         lab.wait_stopped(monitor)
         middle = time.monotonic()
         restored = self._checkpoint(images, "-r", "-d")
@@ -157,7 +157,7 @@ class Ours:
             "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
         }
         argv = [self._ansible, "localhost", "-m", "stasis.lxc.lxc_checkpoint", "-a", arguments]
-        text, _ = run(argv, timeout=180, env=env)
+        text = run(argv, timeout=180, env=env)[0]
         found = json.loads(text.splitlines()[-1])
         if "log_path" not in found["result"]:
             raise BenchError(f"The task by Ansible failed: {found['result'].get('msg', text)}")

@@ -75,7 +75,7 @@ def test_options_of_the_table_have_no_default_in_the_spec() -> None:
 def test_default_is_of_the_type_and_among_the_choices_of_the_spec(option: str) -> None:
     spec, default = _argspec.argument_spec()[option], APPLIES[option][1]
     types = {"bool": bool, "int": int, "str": str, "path": str, "list": list}
-    assert default is None or type(default) is types[spec["type"]]
+    assert default is None or default.__class__ is types[spec["type"]]
     assert default is None or default in spec.get("choices", [default])
 
 

@@ -53,7 +53,7 @@ def test_documentation_names_the_states_of_an_option(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", sorted(option for option, (_, default) in _argspec.APPLIES.items() if default not in (None, "", []))
+    "option", sorted(option for option, row in _argspec.APPLIES.items() if row[1] not in (None, "", []))
 )
 def test_documentation_names_the_default(option: str) -> None:
     default = _argspec.APPLIES[option][1]
@@ -83,7 +83,7 @@ def test_documented_types_of_returned_keys_are_those_of_the_result() -> None:
     types = {"str": str, "int": int, "list": list, "dict": dict}
     for key, empty in Result().as_dict().items():
         if key in RETURN:
-            assert type(empty) is types[RETURN[key]["type"]], key
+            assert empty.__class__ is types[RETURN[key]["type"]], key
 
 
 @pytest.mark.parametrize(

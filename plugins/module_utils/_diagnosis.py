@@ -1,0 +1,115 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""From a log to its causes, the likeliest first; pure."""
+
+from __future__ import annotations
+
+import functools
+import re
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _log_lines
+from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_rules import RULES
+from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
+    LAST,
+    TRANSIENT,
+    Diagnosis,
+    Rule,
+    compile_text,
+)
+
+MOST_DIAGNOSES = 10
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    rule: Rule
+    says: tuple[re.Pattern[str], ...]
+
+
+_COMPILED = tuple(_Compiled(rule, tuple(compile_text(text) for text in (*rule.says, *rule.notes))) for rule in RULES)
+_NOTES = tuple((compile_text(text), rule) for rule in RULES for text in rule.notes)
+# Nearly every line of a log is no error: one look tells whether a rule cares for it.
+_ANY_NOTE = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, note in _NOTES))
+
+
+@dataclass
+class Findings:
+    """What a log has said so far. Feed it with the lines in their order; it keeps one line for each rule."""
+
+    found: dict[str, tuple[int, Rule, str]] = field(default_factory=dict)
+    succeeded: bool = False
+    failed: bool = False
+    _count: int = 0
+
+    def add(self, text: str) -> None:
+        """Take the next line of the log."""
+        self._count += 1
+        line = _log_lines.parse(text)
+        if line is None:
+            return
+        if not line.error:
+            self._add_note(line)
+            return
+        if _log_lines.FAILURE.match(line.message):
+            self.failed, self.succeeded = True, False
+        rule = rule_for(line.message)
+        if rule is not None:
+            self._remember(rule, line)
+
+    def _add_note(self, line: _log_lines.Line) -> None:
+        if _log_lines.SUCCESS.match(line.message):
+            # What went wrong before was repaired: CRIU tries some things again.
+            self.found.clear()
+            self.succeeded, self.failed = True, False
+        elif _ANY_NOTE.match(line.message):
+            rule = next(rule for pattern, rule in _NOTES if pattern.match(line.message))
+            self._remember(rule, line)
+
+    def _remember(self, rule: Rule, line: _log_lines.Line) -> None:
+        self.found.setdefault(rule.id, (self._count, rule, _log_lines.bounded(line.text)))
+
+    def ranked(self) -> list[Diagnosis]:
+        """The causes, at most ten: by how much their lines say, then in the order of the log."""
+        known = sorted(self.found.values(), key=lambda one: (one[1].weight, one[0]))
+        telling = [one for one in known if one[1].weight != LAST]
+        return [
+            Diagnosis(rule.id, rule.kind, rule.cause, evidence, rule.remedy, rule.link, rule.weight)
+            for number, rule, evidence in (telling or known)[:MOST_DIAGNOSES]
+        ]
+
+
+def diagnose(text: str) -> list[Diagnosis]:
+    """The causes that a log names, the likeliest first; empty where no rule knows a line, or all went well.
+
+    text: dump.log, restore.log, or standard error and log of lxc-checkpoint, or several of them one after another.
+    CRIU's first error is the cause more often than its last: what fails because of it comes after it.
+    """
+    return diagnose_lines(text.split("\n"))
+
+
+def diagnose_lines(lines: t.Iterable[str]) -> list[Diagnosis]:
+    """Like diagnose(), line by line."""
+    findings = Findings()
+    for line in lines:
+        findings.add(line)
+    return findings.ranked()
+
+
+# CRIU says some things thousands of times.
+@functools.lru_cache(maxsize=1024)
+def rule_for(message: str) -> Rule | None:
+    """The first rule that knows the message of an error."""
+    for one in _COMPILED:
+        if any(pattern.match(message) for pattern in one.says):
+            return one.rule
+    return None
+
+
+def is_transient(diagnoses: t.Sequence[Diagnosis]) -> bool:
+    """Whether trying again may help: there is a cause, and every one that weighs as much as the first is transient."""
+    return bool(diagnoses) and all(one.kind == TRANSIENT for one in diagnoses if one.weight == diagnoses[0].weight)
