@@ -26,6 +26,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _install_record,
     _integrity,
+    _manifest,
     _names,
     _network_lock,
     _nic_records,
@@ -156,7 +157,7 @@ def _checkpoint(
         return result
     if wanted.sign_key:
         # Tried before anything is frozen.
-        _signing.sign(b"", _signing.load(wanted.sign_key, "sign_key"), runner)
+        _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
     lock_method = _network_lock.choose(
         wanted.network_lock, container.nics, container.connections, runner, host.criu_path
     )
@@ -233,6 +234,7 @@ def _dump_order(
         "autostart_inhibited": plan.inhibit,
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
+    _manifest.check_draft(draft)
     return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit)
 
 
@@ -252,10 +254,11 @@ def _restore_container(
     result = _result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
+    _restorable.check_seal(wanted, image)
     order = _restore_order(wanted, host, record, container, image)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
     result.notes.append(NO_REBOOT)
-    result.warnings += _restorable.check(wanted, runner, host, container, image, order.options)
+    result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options)
     _refuse_network(container, order.nics, runner, will_stop=plan.stop_first)
     if check_mode:
         return result

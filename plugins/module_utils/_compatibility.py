@@ -115,10 +115,9 @@ def _cpu(manifest: Manifest, here: Here) -> t.Iterator[Difference]:
     if here.cpu_errors:
         yield Difference(
             REFUSE,
-            f"This CPU lacks what the processes were using on {manifest.get('cpu') or 'theirs'}: "
+            f"This CPU does not suit the processes, which ran on {manifest.get('cpu') or 'another'}: "
             f"{' '.join(here.cpu_errors[:_NAMED])}",
-            "Restore it on a host with the same CPU or a newer one of its family, or set force: true and risk that "
-            "programs end with SIGILL.",
+            "Restore it on a host with the same kind of CPU, or set force: true and risk that programs crash.",
             forced=True,
         )
 

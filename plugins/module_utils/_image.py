@@ -121,7 +121,7 @@ def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
         fingerprint=override if override is not None else manifest.get("fingerprint"),
     )
     found = _integrity.faults(path, manifest, level)
-    return replace(image, state=DAMAGED, problem=found[0]) if found else image
+    return replace(image, state=DAMAGED, problem=_integrity.summary(found)) if found else image
 
 
 def verify(image: Image, level: str = _integrity.FULL) -> list[str]:

@@ -113,6 +113,11 @@ def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str
     return sorted(found)
 
 
+def summary(found: t.Sequence[str]) -> str:
+    """The first fault, and how many there are."""
+    return found[0] + (f" And {len(found) - 1} more." if len(found) > 1 else "")
+
+
 def _directory_faults(directory: str) -> list[str]:
     status = os.lstat(directory)
     if not stat.S_ISDIR(status.st_mode):

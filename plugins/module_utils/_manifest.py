@@ -11,7 +11,9 @@ import hashlib
 import json
 import re
 import typing as t
+from dataclasses import fields
 
+from ansible_collections.stasis.lxc.plugins.module_utils import _nics
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 FORMAT = 1
@@ -38,15 +40,15 @@ _LONGEST_NAME = 255
 
 # Shapes: a type, [shape] for a list of it, {"*": shape} for a mapping with any keys, {"key": shape} for a mapping
 # with these keys ("key?" may be missing; no other key may be there). A bool is no int.
-_NIC = {
-    "index": int,
-    "kind": str,
-    **dict.fromkeys(("name?", "veth?", "bridge?", "mac?", "state?", "link?"), str),
-    "mtu?": int,
-    "port?": {"*": str},
-    "vlans?": [str],
-    "addresses?": [str],
-    "problems?": [str],
+_KINDS: dict[str, t.Any] = {
+    "int": int,
+    "str": str,
+    "t.Mapping[str, str]": {"*": str},
+    "tuple[str, ...]": [str],
+}
+# As the class has them: a restore makes one of each entry.
+_NIC: dict[str, t.Any] = {
+    one.name + ("" if one.name in ("index", "kind") else "?"): _KINDS[str(one.type)] for one in fields(_nics.Nic)
 }
 _REQUIRED: dict[str, t.Any] = {
     "format": int,
@@ -66,6 +68,8 @@ _REQUIRED: dict[str, t.Any] = {
     "identity": dict,
     "config_digest": str,
 }
+# What a draft has not, since CRIU has not run yet.
+_LATER = frozenset({"stats", "files", "size"})
 # Values that a restore uses as they are; an older manifest has none of some.
 _OPTIONAL: dict[str, t.Any] = {
     "init": {"pid": int, "start": int, "boot_id": str},
@@ -111,9 +115,15 @@ def parse(text: str, where: str) -> Manifest:
     return found
 
 
-def _check_shapes(found: Manifest, where: str) -> None:
+def check_draft(draft: t.Mapping[str, t.Any]) -> None:
+    """Raise StasisError where a draft would become a manifest that nobody can read: before the freeze, not after."""
+    found = json.loads(json.dumps(dict(draft)))
+    _check_shapes(found, "The draft of the manifest", _LATER)
+
+
+def _check_shapes(found: Manifest, where: str, without: t.Container[str] = ()) -> None:
     for key, shape in _REQUIRED.items():
-        if not _fits(found.get(key), shape):
+        if key not in without and not _fits(found.get(key), shape):
             raise StasisError(f"{where} has no valid {key!r}.", _DAMAGED)
     for key, shape in _OPTIONAL.items():
         if found.get(key) is not None and not _fits(found[key], shape):

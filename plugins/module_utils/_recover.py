@@ -83,8 +83,10 @@ def recover(
     choice = decide(staged, _image.look(wanted_directory, trust), state, container.init if container else None)
     if choice == ROLL_FORWARD:
         done.append(f"completed the checkpoint that an interrupted run had committed in {wanted_directory}")
+        sign, unsigned = _signer(staged.draft or {}, runner)
+        done += unsigned
         if act:
-            done += _roll_forward(wanted_directory, staged, container, runner)
+            _dump.finish(wanted_directory, staged.draft or {}, _fingerprint(staged, container), sign)
     elif choice == PUBLISH:
         done.append(f"published the checkpoint that an interrupted run had sealed in {wanted_directory}")
         if act:
@@ -129,19 +131,15 @@ def _never_begun(staging: str) -> bool:
     return os.path.isdir(staging) and set(os.listdir(staging)) <= {_image.DRAFT}
 
 
-def _roll_forward(directory: str, staged: Image, container: Container | None, runner: Runner) -> list[str]:
-    draft = staged.draft or {}
-    fingerprint = _fingerprint(staged, container)
+def _signer(draft: t.Mapping[str, t.Any], runner: Runner) -> tuple[t.Callable[[bytes], bytes] | None, list[str]]:
+    """What signs a committed image, tried, and why nothing does: an image without a signature is worth more than none."""
     try:
         sign = _dump.signer(draft, runner)
-        # Tried beforehand: an image without a signature is worth more than none.
         if sign is not None:
-            sign(b"")
+            sign(b"stasis")
     except StasisError as exc:
-        _dump.finish(directory, draft, fingerprint)
-        return [f"left that checkpoint unsigned: {exc.what}"]
-    _dump.finish(directory, draft, fingerprint, sign)
-    return []
+        return None, [f"left that checkpoint unsigned: {exc.what}"]
+    return sign, []
 
 
 def _fingerprint(staged: Image, container: Container | None) -> dict[str, t.Any] | None:

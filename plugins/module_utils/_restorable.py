@@ -7,7 +7,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _compatibility, _image, _signing, _surroundings
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _compatibility,
+    _image,
+    _integrity,
+    _signing,
+    _surroundings,
+)
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
@@ -25,21 +31,24 @@ def trust(path: str, runner: Runner) -> Trust | None:
     return lambda data, signature: _signing.problem(data, signature, key, runner)
 
 
-def check(
-    wanted: Wanted, runner: Runner, host: Host, container: Container, image: Image, options: CriuOptions
-) -> list[str]:
-    """Compare the image with its seal, then with this host; returns what may matter, raises StasisError for what does.
-
-    options: CRIU's, as the restore will have them.
-    """
+def check_seal(wanted: Wanted, image: Image) -> None:
+    """Raise StasisError where the image does not match its seal; before anything but the manifest is read of it."""
     # One that an interrupted run left is hashed when it is completed, not before.
     found = _image.verify(image, wanted.verify) if image.path == wanted.directory else []
     if found:
-        more = f" And {len(found) - 1} more." if len(found) > 1 else ""
         raise StasisError(
-            f"The checkpoint in {image.path} does not match its seal: {found[0]}{more}",
+            f"The checkpoint in {image.path} does not match its seal: {_integrity.summary(found)}",
             "Restore from another checkpoint; nothing was read from this one.",
         )
+
+
+def check_host(
+    wanted: Wanted, runner: Runner, host: Host, container: Container, image: Image, options: CriuOptions
+) -> list[str]:
+    """Compare an image that matches its seal with this host; returns what may matter, raises StasisError for what does.
+
+    options: CRIU's, as the restore will have them.
+    """
     manifest = image.manifest or {}
     differences = _compatibility.compare(
         manifest,

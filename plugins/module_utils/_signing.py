@@ -81,6 +81,12 @@ def _kind(content: bytes, path: str, option: str) -> str:
     )
 
 
+def try_key(key: Key, runner: Runner) -> None:
+    """Raise StasisError where a key cannot sign, before it is too late to find out."""
+    # openssl does not sign what is empty.
+    sign(b"stasis", key, runner)
+
+
 def sign(data: bytes, key: Key, runner: Runner) -> bytes:
     """The signature of data. Raises StasisError where the key or openssl cannot make one."""
     if key.kind == SECRET:

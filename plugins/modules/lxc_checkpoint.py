@@ -75,8 +75,8 @@ options:
   force:
     description:
       - With O(state=restored), stop the container first if it is running; what it does now is lost then. Also restore with an
-        older CRIU than the one that made the checkpoint, on a CPU that lacks what the processes used, or with other cgroups;
-        each of these is then a warning. It says nothing about staleness, for which there is O(allow_stale).
+        older CRIU than the one that made the checkpoint, on a CPU that does not suit the processes, or with other cgroups; each of
+        these is then a warning. It says nothing about staleness, for which there is O(allow_stale).
       - With O(state=absent), remove the checkpoint even if it is the only fresh one of a stopped container.
       - For O(state=restored) and O(state=absent); the default is V(false).
     type: bool

@@ -7,11 +7,12 @@ from __future__ import annotations
 import hashlib
 import json
 import typing as t
+from dataclasses import asdict, fields
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils import _manifest, _nics
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, manifest
+from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, draft, manifest
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -196,6 +197,22 @@ def test_value_of_another_kind_deep_inside_is_damage(key: str, value: object) ->
 def test_option_of_another_kind_is_damage(option: str, value: object) -> None:
     with pytest.raises(StasisError, match=f"has no valid '{option}' among the options"):
         _manifest.parse(_manifest.dump(manifest(options={option: value})), "m")
+
+
+def test_every_nic_that_can_be_observed_can_be_recorded() -> None:
+    full = {one.name: {"a": "b"} if "Mapping" in str(one.type) else ("x",) for one in fields(_nics.Nic)}
+    full = {name: 1 if name in ("index", "mtu") else value for name, value in full.items()}
+    texts = {one.name: "x" for one in fields(_nics.Nic) if one.type == "str"}
+    for nic in (_nics.Nic(0, "veth"), _nics.Nic(**{**full, **texts})):
+        about = _manifest.parse(_manifest.dump(manifest(nics=[asdict(nic)])), "m")
+        assert _nics.Nic(**about["nics"][0]).name == nic.name
+
+
+def test_draft_that_nobody_could_read_later_is_refused_before_the_freeze() -> None:
+    _manifest.check_draft(draft(nics=[asdict(_nics.Nic(0, "veth", vlans=("x",)))]))
+    for changes in ({"nics": [{"kind": "veth"}]}, {"autostart_units": ["x"]}, {"container": None}):
+        with pytest.raises(StasisError, match="The draft of the manifest has no valid"):
+            _manifest.check_draft(draft(**changes))
 
 
 def test_whole_manifest_is_taken() -> None:

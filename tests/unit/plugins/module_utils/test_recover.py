@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import typing as t
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,9 +94,9 @@ def running(stopped: Container) -> Container:
     return replace(stopped, state="RUNNING", init=INIT)
 
 
-def committed(target: str, created: str = OLD) -> str:
+def committed(target: str, created: str = OLD, **changes: t.Any) -> str:
     """The staging directory of a run that was killed after the hook's commit."""
-    staging = _image.stage(target, draft(created=created))
+    staging = _image.stage(target, draft(created=created, **changes))
     write(f"{staging}/pages-1.img", f"memory {created}")
     shutil.copyfile(STATS, f"{staging}/stats-dump")
     write(f"{staging}/committed", "committed BOOT 1\n")
@@ -257,3 +258,49 @@ def test_what_is_not_ours_in_the_place_of_staging_is_left_alone(target: str, sto
     write(f"{_image.staging_path(target)}/thesis.tex", "years of work")
     assert recovered(target, stopped) == []
     assert beside(target) == [".web1.stasis-staging"]
+
+
+@pytest.mark.parametrize(("secret", "signed"), [(b"x" * 32, True), (b"short", False), (None, False)])
+def test_completed_image_is_signed_with_the_key_that_its_run_had_or_not_at_all(
+    safe_dir: str, target: str, stopped: Container, secret: bytes | None, signed: bool
+) -> None:
+    key = f"{safe_dir}/secret"
+    if secret is not None:
+        write(key, secret.decode())
+    committed(target, sign_key=key)
+    done = recovered(target, stopped)
+    assert done[0].startswith("completed the checkpoint")
+    assert [line.startswith("left that checkpoint unsigned: sign_key") for line in done[1:]] == [True] * (not signed)
+    found = _image.look(target)
+    assert found.state == _image.SEALED
+    assert found.manifest is not None
+    assert "sign_key" not in found.manifest
+    assert os.path.exists(f"{target}/manifest.sig") is signed
+
+
+def test_untrusted_image_is_left_alone(target: str, stopped: Container) -> None:
+    published(target, OLD)
+    _image.seal(committed(target, NEW), manifest(created=NEW))
+    before = names(os.path.dirname(target))
+    told = _recover.recover(
+        target,
+        NAME,
+        LXC_PATH,
+        stopped,
+        act=True,
+        runner=StrictRunner(),
+        trust=lambda _data, _signature: "It is not signed.",
+    )
+    assert (told, names(os.path.dirname(target))) == ([], before)
+
+
+def test_check_mode_foresees_what_a_completed_image_is_worth_to_a_verifier(target: str, stopped: Container) -> None:
+    def trust(_data: bytes, signature: bytes | None) -> str:
+        return "" if signature else "It is not signed."
+
+    committed(target)
+    found = _recover.foreseen(target, NAME, LXC_PATH, stopped, trust)
+    assert (found.state, found.problem) == (_image.UNTRUSTED, "It is not signed.")
+    _image.discard(target)
+    committed(target, sign_key="/key")
+    assert _recover.foreseen(target, NAME, LXC_PATH, stopped, trust).state == _image.SEALED

@@ -168,6 +168,12 @@ def test_signature_that_could_not_be_made_is_an_error(safe_dir: str, openssl: Op
     assert "\n" not in failure.value.message
 
 
+def test_key_is_tried_with_something_that_openssl_signs(safe_dir: str) -> None:
+    openssl = OpenSsl()
+    _signing.try_key(_signing.load(key_file(safe_dir, pem("PRIVATE KEY", PRIVATE_DER)), "sign_key"), openssl)
+    assert openssl.given["-in"]
+
+
 def test_public_key_signs_nothing(safe_dir: str) -> None:
     key = _signing.load(key_file(safe_dir, pem("PUBLIC KEY", PUBLIC_DER), 0o644), "sign_key")
     with pytest.raises(StasisError, match="is an Ed25519 public key"):
