@@ -100,13 +100,12 @@ def dump(
 def signer(draft: t.Mapping[str, t.Any], runner: _runner.Runner) -> t.Callable[[bytes], bytes] | None:
     """What signs the manifest that a draft becomes, or None where no key was named for it.
 
-    Raises StasisError where the key cannot be used any more.
+    It raises StasisError where the key cannot be used any more.
     """
     path = draft.get("sign_key")
     if not path:
         return None
-    key = _signing.load(str(path), "sign_key")
-    return lambda data: _signing.sign(data, key, runner)
+    return lambda data: _signing.sign(data, _signing.load(str(path), "sign_key"), runner)
 
 
 def finish(
@@ -126,9 +125,10 @@ def finish(
     try:
         sealed = _image.seal(staging, manifest, sign)
         _image.publish(directory)
-    except OSError as exc:
+    except (OSError, StasisError) as exc:
+        why = exc.what if isinstance(exc, StasisError) else f"{exc.strerror or exc}."
         raise StasisError(
-            f"The dump is complete in {staging}, but could not be put in its place: {exc.strerror or exc}.",
+            f"The dump is complete in {staging}, but could not be put in its place: {why}",
             "Put that right and run the task again: it completes the checkpoint.",
         ) from exc
     return sealed
