@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: criu_log_info
 short_description: Tell from a log of CRIU or LXC why a checkpoint or restore failed
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Reads a C(dump.log), C(restore.log) or log of C(lxc-checkpoint), from this collection or from anywhere, and names the
     likeliest causes, each with the line that shows it and with what to do about it.
