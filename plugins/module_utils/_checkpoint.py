@@ -232,12 +232,12 @@ def _restore_container(
     result = _result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
-    order = _restore_order(wanted, host, record, container, image)
-    result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
-    result.notes.append(NO_REBOOT)
     # One that an interrupted run left is hashed when it is completed, not before.
     if wanted.verify == "full" and image.path == wanted.directory:
         _refuse_damaged(image)
+    order = _restore_order(wanted, host, record, container, image)
+    result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
+    result.notes.append(NO_REBOOT)
     _refuse_network(container, order.nics, runner, will_stop=plan.stop_first)
     if check_mode:
         return result

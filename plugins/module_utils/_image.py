@@ -225,6 +225,9 @@ def set_fingerprint(path: str, fingerprint: t.Mapping[str, t.Any]) -> None:
 
 
 def _read(path: str) -> str:
+    # Opening a FIFO would wait for a writer.
+    if not os.path.isfile(path):
+        return ""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()

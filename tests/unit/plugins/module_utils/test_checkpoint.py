@@ -234,6 +234,12 @@ def _tampered(house: House) -> None:
     write(f"{house.directory}/pages-1.img", "MEMORY")
 
 
+def _tampered_record(house: House) -> None:
+    _sealed_and_stopped(house)
+    # As long as before, and no record any more: what the seal says comes first.
+    write(f"{house.directory}/eth0", "    ")
+
+
 def _foreign(house: House) -> None:
     write(f"{house.directory}/notes.txt", "mine")
 
@@ -269,6 +275,7 @@ CASES: dict[str, tuple[Prepare, dict[str, t.Any], str]] = {
     "restore of a stale one, allowed": (_stale, {"state": "restored", "allow_stale": True}, "restore"),
     "restore of one left running": (_left_running, {"state": "restored"}, "was left running when it was dumped"),
     "restore of a tampered one": (_tampered, {"state": "restored"}, "does not match its seal: pages-1.img"),
+    "restore of one with a tampered record": (_tampered_record, {"state": "restored"}, "does not match its seal: eth0"),
     "remove": (_sealed, {"state": "absent"}, "remove"),
     "remove nothing": (_nothing, {"state": "absent"}, "none"),
     "remove the only fresh one": (_sealed_and_stopped, {"state": "absent"}, "is the only fresh checkpoint"),

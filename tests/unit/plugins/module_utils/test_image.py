@@ -359,3 +359,9 @@ def test_image_belongs_to_one_name_in_one_lxc_path(state: str) -> None:
 @pytest.mark.parametrize("state", [_image.ABSENT, _image.FOREIGN])
 def test_what_is_no_image_belongs_to_nobody(state: str) -> None:
     assert not image(state).belongs_to("web1", "/var/lib/lxc")
+
+
+def test_fifo_for_a_manifest_is_damage_and_nobody_waits_for_its_writer(target: str) -> None:
+    os.makedirs(target, 0o700)
+    os.mkfifo(f"{target}/manifest.json")
+    assert _image.look(target).state == _image.DAMAGED
