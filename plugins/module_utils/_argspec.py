@@ -37,6 +37,8 @@ APPLIES: dict[str, tuple[tuple[str, ...], t.Any]] = {
     "nics": (_BACK, []),
     "lsm_profile": (_BACK, ""),
     "verify": (_BACK, "full"),
+    "sign_key": (_DUMP, ""),
+    "verify_key": (_BACK, ""),
     "tcp_established": (_BOTH, True),
     "file_locks": (_BOTH, True),
     "link_remap": (_BOTH, True),
@@ -68,7 +70,10 @@ def argument_spec() -> dict[str, t.Any]:
         "force": {"type": "bool"},
         "allow_stale": {"type": "bool"},
         "autostart": {"type": "str", "choices": ["refuse", "inhibit", "ignore"]},
-        "verify": {"type": "str", "choices": ["full", "size"]},
+        "verify": {"type": "str", "choices": ["full", "size", "none"]},
+        # Paths, no secrets.
+        "sign_key": {"type": "path", "no_log": False},
+        "verify_key": {"type": "path", "no_log": False},
         "tcp_established": {"type": "bool"},
         "tcp_close": {"type": "bool"},
         "skip_in_flight": {"type": "bool"},
@@ -127,6 +132,8 @@ class Wanted:
     allow_stale: bool
     autostart: str
     verify: str
+    sign_key: str
+    verify_key: str
     network_lock: str
     action_scripts: tuple[str, ...]
     nics: tuple[dict[str, t.Any], ...]
@@ -150,12 +157,17 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
     _names.check_name(params["name"])
     _names.check_path(params["directory"], "directory")
     _names.check_path(params["lxc_path"], "lxc_path")
-    for option in ("criu_path", "criu_config"):
+    for option in ("criu_path", "criu_config", "sign_key", "verify_key"):
         if value[option]:
             _names.check_path(value[option], option)
     for script in value["action_scripts"]:
         _names.check_path(script, "action_scripts")
     _check_numbers(value)
+    if value["verify_key"] and value["verify"] != "full":
+        raise StasisError(
+            f"verify_key has no meaning with verify={value['verify']}.",
+            "A signature covers the hashes of the files, so leave verify at full.",
+        )
     _criu_command.check_extra_arguments(value["criu_args"], "criu_args")
     return Wanted(
         name=params["name"],
@@ -184,6 +196,8 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         allow_stale=value["allow_stale"],
         autostart=value["autostart"],
         verify=value["verify"],
+        sign_key=value["sign_key"],
+        verify_key=value["verify_key"],
         network_lock=value["network_lock"],
         action_scripts=tuple(value["action_scripts"]),
         nics=tuple(value["nics"]),

@@ -25,6 +25,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _host,
     _image,
     _install_record,
+    _integrity,
+    _manifest,
     _names,
     _network_lock,
     _nic_records,
@@ -33,9 +35,12 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _plan_remove,
     _plan_restore,
     _recover,
+    _restorable,
     _restore,
     _result,
     _rootfs,
+    _signing,
+    _surroundings,
     _versions,
     _workspace,
 )
@@ -43,7 +48,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
 from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
@@ -74,14 +79,17 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
 def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
     if wanted.state == _argspec.ABSENT:
         return _remove(wanted, runner, check_mode=check_mode)
+    trust = _restorable.trust(wanted.verify_key, runner)
     record, host = _prepared_host(wanted, runner)
     container = _container.observe(runner, wanted.name, wanted.lxc_path)
-    recovered = _recover.recover(wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode)
+    recovered = _recover.recover(
+        wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode, runner=runner, trust=trust
+    )
     try:
         if wanted.state == _argspec.CHECKPOINTED:
             result = _checkpoint(wanted, runner, host, record, container, check_mode=check_mode, locks=locks)
         else:
-            result = _restore_container(wanted, runner, host, record, container, check_mode=check_mode)
+            result = _restore_container(wanted, runner, host, record, container, trust, check_mode=check_mode)
     except StasisError as exc:
         exc.data.setdefault("recovered", recovered)
         raise
@@ -147,10 +155,13 @@ def _checkpoint(
         )
     if plan.action == _result.NONE:
         return result
+    if wanted.sign_key:
+        # Tried before anything is frozen.
+        _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
     lock_method = _network_lock.choose(
         wanted.network_lock, container.nics, container.connections, runner, host.criu_path
     )
-    order = _dump_order(wanted, host, record, container, image, plan, lock_method)
+    order = _dump_order(wanted, host, record, container, plan, lock_method, runner)
     result.command = list(order.argv)
     if check_mode:
         return result
@@ -163,10 +174,11 @@ def _checkpoint(
     return result
 
 
-def _look(wanted: Wanted, container: Container | None, *, check_mode: bool) -> Image:
+def _look(wanted: Wanted, container: Container | None, trust: Trust | None = None, *, check_mode: bool) -> Image:
+    level = _integrity.NONE if wanted.verify == _integrity.NONE else _integrity.SIZE
     if check_mode:
-        return _recover.foreseen(wanted.directory, wanted.name, wanted.lxc_path, container)
-    return _image.look(wanted.directory)
+        return _recover.foreseen(wanted.directory, wanted.name, wanted.lxc_path, container, trust, level)
+    return _image.look(wanted.directory, trust, level)
 
 
 def _dump_order(
@@ -174,9 +186,9 @@ def _dump_order(
     host: Host,
     record: InstallRecord,
     container: Container,
-    image: Image,
     plan: Plan,
     lock_method: _network_lock.Lock,
+    runner: Runner,
 ) -> _dump.DumpOrder:
     init = container.init
     if init is None:
@@ -217,27 +229,36 @@ def _dump_order(
         "command": argv,
         "identity": container.rootfs.identity(),
         "config_digest": container.config.digest,
+        **_surroundings.record(container, runner),
+        "sign_key": wanted.sign_key,
         "autostart_inhibited": plan.inhibit,
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
+    _manifest.check_draft(draft)
     return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit)
 
 
 def _restore_container(
-    wanted: Wanted, runner: Runner, host: Host, record: InstallRecord, container: Container, *, check_mode: bool
+    wanted: Wanted,
+    runner: Runner,
+    host: Host,
+    record: InstallRecord,
+    container: Container,
+    trust: Trust | None,
+    *,
+    check_mode: bool,
 ) -> Result:
-    image = _look(wanted, container, check_mode=check_mode)
+    image = _look(wanted, container, trust, check_mode=check_mode)
     stale = _stale_reasons(container, image)
     plan = _plan_restore.plan_restore(container, image, wanted, stale, host.boot_id)
     result = _result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
-    # One that an interrupted run left is hashed when it is completed, not before.
-    if wanted.verify == "full" and image.path == wanted.directory:
-        _refuse_damaged(image)
+    _restorable.check_seal(wanted, image)
     order = _restore_order(wanted, host, record, container, image)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
     result.notes.append(NO_REBOOT)
+    result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options)
     _refuse_network(container, order.nics, runner, will_stop=plan.stop_first)
     if check_mode:
         return result
@@ -273,7 +294,7 @@ def _restore_order(
             ),
         )
 
-    return _restore.RestoreOrder(host.criu_path, arguments, nics, int(manifest["generation"]))
+    return _restore.RestoreOrder(host.criu_path, options, arguments, nics, int(manifest["generation"]))
 
 
 def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:
@@ -286,15 +307,6 @@ def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_comman
                 value = tuple(_criu_command.MountMap(**one) for one in value)
             changes[option] = value
     return replace(wanted.criu, **changes)
-
-
-def _refuse_damaged(image: Image) -> None:
-    found = _image.verify(image)
-    if found:
-        raise StasisError(
-            f"The checkpoint in {image.path} does not match its seal: {found[0]}",
-            "Restore from another checkpoint; nothing was read from this one.",
-        )
 
 
 def _refuse_network(container: Container, nics: t.Sequence[_nics.Nic], runner: Runner, *, will_stop: bool) -> None:
@@ -320,7 +332,9 @@ def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
     container = None
     if os.path.lexists(os.path.join(wanted.lxc_path, wanted.name, "config")):
         container = _container.observe(runner, wanted.name, wanted.lxc_path)
-    recovered = _recover.recover(wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode)
+    recovered = _recover.recover(
+        wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode, runner=runner
+    )
     image = _look(wanted, container, check_mode=check_mode)
     stale = _stale_reasons(container, image) if container else ["The container does not exist any more."]
     plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)

@@ -216,6 +216,14 @@ def dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
     return [*argv, *options.criu_args]
 
 
+def cpuinfo(criu: str, action: str, images: str) -> list[str]:
+    """The argv of `criu cpuinfo`. action: dump writes what the CPU can into `images`, check compares it with that.
+
+    Without a log file, so that nothing is written into a sealed image.
+    """
+    return [criu, "cpuinfo", action, "--no-default-config", "-D", images]
+
+
 def pre_dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
     """The argv of `criu pre-dump`; the mount maps have the form of a dump (liblxc gives a restore's)."""
     argv = [

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-import typing as t
 
+from ansible_collections.stasis.lxc.plugins.module_utils import _protobuf
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 # An image of CRIU: two magics (service image, statistics), the length, then one protobuf message.
@@ -43,10 +43,6 @@ _RESTORE = {
 }
 _SECTIONS = {1: _DUMP, 2: _RESTORE}
 
-_VARINT = 0
-_LENGTH_DELIMITED = 2
-_FIXED_SIZES = {1: 8, 5: 4}
-
 FILES = ("stats-dump", "stats-restore")
 
 
@@ -65,13 +61,16 @@ def decode(data: bytes) -> dict[str, int]:
     if len(payload) < length:
         raise _damaged("it is cut off")
     found: dict[str, int] = {}
-    for number, value in _fields(payload[:length]):
-        names = _SECTIONS.get(number)
-        if names is None or isinstance(value, int):
-            continue
-        for inner, content in _fields(value):
-            if inner in names and isinstance(content, int):
-                found[names[inner]] = content
+    try:
+        for number, value in _protobuf.fields(payload[:length]):
+            names = _SECTIONS.get(number)
+            if names is None or isinstance(value, int):
+                continue
+            for inner, content in _protobuf.fields(value):
+                if inner in names and isinstance(content, int):
+                    found[names[inner]] = content
+    except _protobuf.MalformedError as exc:
+        raise _damaged(str(exc)) from exc
     return found
 
 
@@ -89,44 +88,6 @@ def read(directory: str) -> dict[str, int]:
         except (OSError, StasisError):
             continue
     return found
-
-
-def _fields(message: bytes) -> t.Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protobuf message; those of fixed size, which CRIU has none of, are skipped."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield number, value
-        elif kind == _LENGTH_DELIMITED:
-            size, at = _varint(message, at)
-            yield number, message[at : _end(message, at, size)]
-            at += size
-        elif kind in _FIXED_SIZES:
-            at = _end(message, at, _FIXED_SIZES[kind])
-        else:
-            raise _damaged(f"it has a field of the unknown kind {kind}")
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise _damaged("it is cut off")
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _damaged("it has a number of more than 64 bits")
-
-
-def _end(message: bytes, at: int, size: int) -> int:
-    if at + size > len(message):
-        raise _damaged("it is cut off")
-    return at + size
 
 
 def _damaged(why: str) -> StasisError:

@@ -23,6 +23,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _nics,
     _rootfs,
     _runner,
+    _signing,
+    _surroundings,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
@@ -73,6 +75,7 @@ def dump(
         _nic_records.write_records(staging, container.nics)
         if container.tty:
             _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
+        _surroundings.record_cpu(runner, order.argv[0], staging)
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
@@ -91,23 +94,41 @@ def dump(
         fingerprint = found.as_dict() if found else None
     else:
         warnings += [f"After the dump: {fault}" for fault in _nics.attached(container.nics, runner)]
-    return finish(wanted.directory, order.draft, fingerprint), warnings
+    return finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner)), warnings
 
 
-def finish(directory: str, draft: t.Mapping[str, t.Any], fingerprint: t.Mapping[str, t.Any] | None) -> Manifest:
+def signer(draft: t.Mapping[str, t.Any], runner: _runner.Runner) -> t.Callable[[bytes], bytes] | None:
+    """What signs the manifest that a draft becomes, or None where no key was named for it.
+
+    It raises StasisError where the key cannot be used any more.
+    """
+    path = draft.get("sign_key")
+    if not path:
+        return None
+    return lambda data: _signing.sign(data, _signing.load(str(path), "sign_key"), runner)
+
+
+def finish(
+    directory: str,
+    draft: t.Mapping[str, t.Any],
+    fingerprint: t.Mapping[str, t.Any] | None,
+    sign: t.Callable[[bytes], bytes] | None = None,
+) -> Manifest:
     """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed."""
     staging = _image.staging_path(directory)
     manifest = {
-        **draft,
+        **{key: value for key, value in draft.items() if key != "sign_key"},
         "fingerprint": dict(fingerprint) if fingerprint else None,
         "stats": _criu_stats.read(staging),
+        "open_files": _surroundings.record_files(staging, str(draft.get("rootfs", ""))),
     }
     try:
-        sealed = _image.seal(staging, manifest)
+        sealed = _image.seal(staging, manifest, sign)
         _image.publish(directory)
-    except OSError as exc:
+    except (OSError, StasisError) as exc:
+        why = exc.what if isinstance(exc, StasisError) else f"{exc.strerror or exc}."
         raise StasisError(
-            f"The dump is complete in {staging}, but could not be put in its place: {exc.strerror or exc}.",
+            f"The dump is complete in {staging}, but could not be put in its place: {why}",
             "Put that right and run the task again: it completes the checkpoint.",
         ) from exc
     return sealed

@@ -32,11 +32,11 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: str, text: str, mode: int = 0o600) -> None:
+def write_durably(path: str, text: str | bytes, mode: int = 0o600) -> None:
     """Create or truncate a file, and return when it is on disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(text.encode() if isinstance(text, str) else text)
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -16,7 +16,7 @@ import stat
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _integrity, _manifest
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
 
@@ -26,21 +26,23 @@ COMMITTED = "committed"
 SEALED = "sealed"
 DAMAGED = "damaged"
 FOREIGN = "foreign"
+UNTRUSTED = "untrusted"
 
-COMMIT = "committed"
-CONSUMED = "consumed"
-DRAFT = "draft.json"
-FINGERPRINT = "fingerprint.json"
+COMMIT = _manifest.COMMIT
+CONSUMED = _manifest.CONSUMED
+DRAFT = _manifest.DRAFT
+FINGERPRINT = _manifest.FINGERPRINT
 _UNSEALED = "manifest.new"
-# What may stand in a sealed image beside the files of its manifest; draft and commit only after an interruption.
-BESIDE_THE_SEAL = frozenset({_manifest.NAME, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
+
+# What is wrong with the signature of a manifest, or "": from the manifest's bytes, and the signature's or None.
+Trust = t.Callable[[bytes, t.Optional[bytes]], str]
 
 
 @dataclass(frozen=True)
 class Image:
     """What a directory holds.
 
-    problem: why it is damaged or foreign. draft: what the run that staged it knew before CRIU ran.
+    problem: why it is damaged, foreign or untrusted. draft: what the run that staged it knew before CRIU ran.
     consumed: who was resumed from it. fingerprint: of the root file system as the dump left it.
     """
 
@@ -74,8 +76,12 @@ def trash_path(path: str) -> str:
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.stasis-trash")
 
 
-def look(path: str) -> Image:
-    """What there is at path; never raises for what it finds, only where it cannot look."""
+def look(path: str, trust: Trust | None = None, level: str = _integrity.SIZE) -> Image:
+    """What there is at path; never raises for what it finds, only where it cannot look.
+
+    trust: asked for the signature before anything in a manifest is believed. level: how much of a sealed image is
+    compared with its manifest, see _integrity.
+    """
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -84,7 +90,7 @@ def look(path: str) -> Image:
         return Image(path, FOREIGN, problem="It is not a directory.")
     names = set(os.listdir(path))
     if _manifest.NAME in names:
-        return _look_sealed(path)
+        return _look_sealed(path, trust, level)
     draft = _read_json(os.path.join(path, DRAFT)) if DRAFT in names else None
     if draft is None:
         return Image(path, FOREIGN, problem="It has no manifest: it is not a checkpoint made by stasis.lxc.")
@@ -92,10 +98,16 @@ def look(path: str) -> Image:
     return Image(path, COMMITTED if complete else STAGING, draft=draft)
 
 
-def _look_sealed(path: str) -> Image:
+def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
     where = os.path.join(path, _manifest.NAME)
+    data = _integrity.read_regular(where)
+    if data is None:
+        return Image(path, DAMAGED, problem=f"{where} is not a regular file that can be read.")
+    problem = trust(data, _integrity.read_regular(os.path.join(path, _manifest.SIGNATURE), 4096)) if trust else ""
+    if problem:
+        return Image(path, UNTRUSTED, problem=problem)
     try:
-        manifest = _manifest.parse(_read(where), where)
+        manifest = _manifest.parse(data.decode("utf-8", "replace"), where)
     except StasisError as exc:
         return Image(path, DAMAGED, problem=exc.what)
     override = _read_json(os.path.join(path, FINGERPRINT))
@@ -108,15 +120,15 @@ def _look_sealed(path: str) -> Image:
         consumed=tuple(parse_consumed(_read(os.path.join(path, CONSUMED)))),
         fingerprint=override if override is not None else manifest.get("fingerprint"),
     )
-    found = _manifest.faults(path, manifest, BESIDE_THE_SEAL, content=False)
-    return replace(image, state=DAMAGED, problem=found[0]) if found else image
+    found = _integrity.faults(path, manifest, level)
+    return replace(image, state=DAMAGED, problem=_integrity.summary(found)) if found else image
 
 
-def verify(image: Image) -> list[str]:
-    """Where a sealed image differs from its seal, every file read; empty where it does not."""
+def verify(image: Image, level: str = _integrity.FULL) -> list[str]:
+    """Where a sealed image differs from its seal; empty where it does not. With FULL every file is read."""
     if image.manifest is None:
         return [image.problem or "It is not sealed."]
-    return _manifest.faults(image.path, image.manifest, BESIDE_THE_SEAL, content=True)
+    return _integrity.faults(image.path, image.manifest, level)
 
 
 def parse_consumed(text: str) -> list[Consumed]:
@@ -154,24 +166,36 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
     return staging
 
 
-def seal(staging: str, manifest: _manifest.Manifest) -> _manifest.Manifest:
+def seal(
+    staging: str, manifest: _manifest.Manifest, sign: t.Callable[[bytes], bytes] | None = None
+) -> _manifest.Manifest:
     """Hash every file of a staged image, complete the manifest with them, write it and make all durable.
 
     CRIU makes its images 0644 unless the umask forbids; they hold the container's memory, so they become 0600.
+    sign: makes the signature of the manifest's bytes.
     """
     names = []
+    parent = None
     for entry in os.scandir(staging):
-        if entry.name in (DRAFT, COMMIT, _UNSEALED):
+        if entry.name in (DRAFT, COMMIT, _UNSEALED, _manifest.SIGNATURE):
+            continue
+        if entry.name == _manifest.PARENT and entry.is_symlink():
+            parent = _integrity.describe_parent(staging)
             continue
         if not entry.is_file(follow_symlinks=False):
             raise StasisError(f"CRIU left {entry.name} in the image, which is not a regular file.", "Report this.")
         os.chmod(entry.path, 0o600)
         names.append(entry.name)
-    files = _manifest.hash_files(staging, names)
-    sealed = {**manifest, "files": files, "size": sum(one["size"] for one in files.values())}
+    files = _integrity.hash_files(staging, names)
+    sealed = _manifest.with_checksum(
+        {**manifest, "files": files, "size": sum(one["size"] for one in files.values()), "parent": parent}
+    )
+    text = _manifest.dump(sealed)
     # In one step: half a manifest would hide the draft, and with it a committed image.
     unsealed = os.path.join(staging, _UNSEALED)
-    _files.write_durably(unsealed, _manifest.dump(sealed))
+    _files.write_durably(unsealed, text)
+    if sign is not None:
+        _files.write_durably(os.path.join(staging, _manifest.SIGNATURE), sign(text.encode()))
     os.rename(unsealed, os.path.join(staging, _manifest.NAME))
     _files.sync_directory(staging)
     for name in (DRAFT, COMMIT):
@@ -225,19 +249,12 @@ def set_fingerprint(path: str, fingerprint: t.Mapping[str, t.Any]) -> None:
 
 
 def _read(path: str) -> str:
-    # Opening a FIFO would wait for a writer.
-    if not os.path.isfile(path):
-        return ""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+    return (_integrity.read_regular(path) or b"").decode("utf-8", "replace")
 
 
 def _read_json(path: str) -> dict[str, t.Any] | None:
     try:
         found = json.loads(_read(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

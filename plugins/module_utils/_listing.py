@@ -15,10 +15,10 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _image, _names
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 
-def listing(path: str, *, verify: bool) -> list[dict[str, t.Any]]:
+def listing(path: str, *, verify: bool, trust: _image.Trust | None = None) -> list[dict[str, t.Any]]:
     """Every checkpoint at path or below it, sealed or not, ordered by path.
 
-    verify: read every file of each sealed one and compare it with its hash. Directories that are not checkpoints are
+    verify: read every file of each sealed one and compare it with its hash. trust: what their signatures are held to. Directories that are not checkpoints are
     looked into, symbolic links and other file systems are not. Raises StasisError where path cannot be read.
     """
     _names.check_path(path, "path")
@@ -36,10 +36,10 @@ def listing(path: str, *, verify: bool) -> list[dict[str, t.Any]]:
     for directory, children, _files in os.walk(path, onerror=_refuse):
         # What a task is publishing or removing at this moment may be gone between two looks.
         with contextlib.suppress(FileNotFoundError):
-            image = _image.look(directory)
+            image = _image.look(directory, trust)
             if image.state not in (_image.FOREIGN, _image.ABSENT):
                 children.clear()
-                found.append(_describe(image, verify=verify))
+                found.append(_describe(image, verify=verify, signed=trust is not None))
                 continue
         children[:] = sorted(child for child in children if _device(os.path.join(directory, child)) == device)
     return found
@@ -60,19 +60,21 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def _describe(image: _image.Image, *, verify: bool) -> dict[str, t.Any]:
+def _describe(image: _image.Image, *, verify: bool, signed: bool) -> dict[str, t.Any]:
     faults = [image.problem] if image.problem else []
     if verify and image.manifest is not None:
         faults = _image.verify(image)
     about = image.manifest or image.draft or {}
     return {
         "path": image.path,
-        "state": _image.DAMAGED if faults else image.state,
+        "state": _image.DAMAGED if faults and image.state == _image.SEALED else image.state,
         "container": about.get("container", ""),
         "lxc_path": about.get("lxc_path", ""),
         "size": sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(image.path)),
         "restored": [vars(record) for record in image.consumed],
         "verified": verify and image.manifest is not None and not faults,
+        # An image whose manifest was read, while signatures were asked for, has passed.
+        "signed": signed and image.manifest is not None,
         "faults": faults,
         "manifest": image.manifest or {},
     }

@@ -13,7 +13,9 @@ from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _container, _dump, _files, _image, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 ROLL_FORWARD = "roll forward"
 PUBLISH = "publish"
@@ -28,7 +30,7 @@ def decide(staged: Image, target: Image, state: str, init: Process | None) -> st
     container that was dumped is looked for first. staged: what stands in staging. state, init: the container's.
     """
     known = target.manifest is not None or target.draft is not None
-    if target.state == _image.FOREIGN or (known and target.owner != staged.owner):
+    if target.state in (_image.FOREIGN, _image.UNTRUSTED) or (known and target.owner != staged.owner):
         # Publishing would exchange somebody else's directory with ours, and remove it.
         return LEAVE
     if staged.state == _image.SEALED:
@@ -48,8 +50,20 @@ def decide(staged: Image, target: Image, state: str, init: Process | None) -> st
     return LEAVE
 
 
-def recover(wanted_directory: str, name: str, lxc_path: str, container: Container | None, *, act: bool) -> list[str]:
-    """Repair what an earlier run left; returns a line for each thing done, or that would be done without `act`."""
+def recover(
+    wanted_directory: str,
+    name: str,
+    lxc_path: str,
+    container: Container | None,
+    *,
+    act: bool,
+    runner: Runner,
+    trust: Trust | None = None,
+) -> list[str]:
+    """Repair what an earlier run left; returns a line for each thing done, or that would be done without `act`.
+
+    trust: asked before the manifest of the image in place is believed.
+    """
     done = []
     trash = _image.trash_path(wanted_directory)
     if os.path.lexists(trash):
@@ -66,11 +80,13 @@ def recover(wanted_directory: str, name: str, lxc_path: str, container: Containe
     if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
         return done
     state = container.state if container else _container.STOPPED
-    choice = decide(staged, _image.look(wanted_directory), state, container.init if container else None)
+    choice = decide(staged, _image.look(wanted_directory, trust), state, container.init if container else None)
     if choice == ROLL_FORWARD:
         done.append(f"completed the checkpoint that an interrupted run had committed in {wanted_directory}")
+        sign, unsigned = _signer(staged.draft or {}, runner)
+        done += unsigned
         if act:
-            _roll_forward(wanted_directory, staged, container)
+            _dump.finish(wanted_directory, staged.draft or {}, _fingerprint(staged, container), sign)
     elif choice == PUBLISH:
         done.append(f"published the checkpoint that an interrupted run had sealed in {wanted_directory}")
         if act:
@@ -82,20 +98,29 @@ def recover(wanted_directory: str, name: str, lxc_path: str, container: Containe
     return done
 
 
-def foreseen(directory: str, name: str, lxc_path: str, container: Container | None) -> Image:
+def foreseen(
+    directory: str,
+    name: str,
+    lxc_path: str,
+    container: Container | None,
+    trust: Trust | None = None,
+    level: str = "size",
+) -> Image:
     """The image that recover() will have put at directory: what check mode plans with. Changes nothing.
 
     Its path is the staging directory's where the image still stands there.
     """
-    target = _image.look(directory)
+    target = _image.look(directory, trust, level)
     staged = _image.look(_image.staging_path(directory))
     if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
         return target
     state = container.state if container else _container.STOPPED
     choice = decide(staged, target, state, container.init if container else None)
     if choice == PUBLISH:
-        return staged
+        return _image.look(staged.path, trust, level)
     if choice == ROLL_FORWARD:
+        if trust is not None and not (staged.draft or {}).get("sign_key"):
+            return replace(staged, state=_image.UNTRUSTED, draft=None, problem=trust(b"", None))
         fingerprint = _fingerprint(staged, container)
         manifest = {**(staged.draft or {}), "fingerprint": fingerprint, "stats": {}, "files": {}, "size": 0}
         return replace(staged, state=_image.SEALED, manifest=manifest, fingerprint=fingerprint)
@@ -106,8 +131,15 @@ def _never_begun(staging: str) -> bool:
     return os.path.isdir(staging) and set(os.listdir(staging)) <= {_image.DRAFT}
 
 
-def _roll_forward(directory: str, staged: Image, container: Container | None) -> None:
-    _dump.finish(directory, staged.draft or {}, _fingerprint(staged, container))
+def _signer(draft: t.Mapping[str, t.Any], runner: Runner) -> tuple[t.Callable[[bytes], bytes] | None, list[str]]:
+    """What signs a committed image, tried, and why nothing does: an image without a signature is worth more than none."""
+    try:
+        sign = _dump.signer(draft, runner)
+        if sign is not None:
+            sign(b"stasis")
+    except StasisError as exc:
+        return None, [f"left that checkpoint unsigned: {exc.what}"]
+    return sign, []
 
 
 def _fingerprint(staged: Image, container: Container | None) -> dict[str, t.Any] | None:

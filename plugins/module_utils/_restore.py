@@ -29,6 +29,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
@@ -41,10 +42,11 @@ _RESUMED = "Restore finished successfully. Tasks resumed."
 class RestoreOrder:
     """What to restore: CRIU's arguments after `restore`, without the work directory's, and the NICs as they will be.
 
-    arguments is a function of the work directory, which is not known before the run.
+    options: as the restore has them. arguments is a function of the work directory, which is not known before the run.
     """
 
     criu: str
+    options: CriuOptions
     arguments: t.Callable[[str], list[str]]
     nics: tuple[_nics.Nic, ...]
     generation: int

@@ -72,6 +72,19 @@ def locate(spec: str) -> Rootfs:
     return Rootfs(spec, backing, status.st_dev, status.st_ino)
 
 
+def layers(spec: str) -> list[str]:
+    """The directories that hold the files of a root file system, the one that is written to first; [] where they
+    are in none, but in a block device or an image file."""
+    kind, separator, rest = spec.partition(":")
+    if spec.startswith("/") or not separator:
+        found = [spec]
+    elif kind in ("overlay", "overlayfs"):
+        found = rest.split(":")[::-1]
+    else:
+        found = [rest]
+    return found if all(os.path.isdir(one) for one in found) else []
+
+
 def fingerprint(rootfs: Rootfs, limit: int = MAX_ENTRIES) -> Fingerprint | None:
     """The fingerprint of a root file system that nothing runs on; None where it cannot be read.
 

@@ -74,8 +74,9 @@ options:
     type: bool
   force:
     description:
-      - With O(state=restored), stop the container first if it is running; what it does now is lost then. It says nothing about
-        staleness, for which there is O(allow_stale).
+      - With O(state=restored), stop the container first if it is running; what it does now is lost then. Also restore with an
+        older CRIU than the one that made the checkpoint, on a CPU that does not suit the processes, or with other cgroups; each of
+        these is then a warning. It says nothing about staleness, for which there is O(allow_stale).
       - With O(state=absent), remove the checkpoint even if it is the only fresh one of a stopped container.
       - For O(state=restored) and O(state=absent); the default is V(false).
     type: bool
@@ -96,10 +97,29 @@ options:
   verify:
     description:
       - How much of the checkpoint is compared with its manifest before CRIU reads it.
-      - V(full) reads every file and compares its SHA-256; V(size) compares names, owners, modes and sizes only.
+      - V(full) reads every file and compares its SHA-256; V(size) compares names and sizes only; V(none) compares nothing, to
+        save what can be saved of a damaged checkpoint.
+      - In any case each file must be a regular one of root's that nobody else can write and that has no other name.
       - For O(state=restored); the default is V(full).
     type: str
-    choices: [full, size]
+    choices: [full, size, none]
+  sign_key:
+    description:
+      - A key with which the manifest of the checkpoint is signed, so that O(verify_key) can tell it from one of another host.
+      - The path of an Ed25519 private key in PEM without a passphrase (needs OpenSSL 3.0 or newer on the managed host), or of a
+        file with a secret of 32 bytes or more, which is used for an HMAC with SHA-256.
+      - It must belong to root and be readable by root only. It is tried before anything is frozen.
+      - For O(state=checkpointed).
+    type: path
+  verify_key:
+    description:
+      - Accept the checkpoint only if its manifest was signed with this key; that is checked before anything in it is believed.
+      - The path of an Ed25519 public key in PEM, or of the secret that was the O(sign_key). Which kind of signature is accepted
+        follows from the key alone.
+      - It does not tell the newest checkpoint of a container from an older one that was signed too.
+      - It needs O(verify=full).
+      - For O(state=restored).
+    type: path
   tcp_established:
     description:
       - Whether established TCP connections are kept.
@@ -267,6 +287,21 @@ EXAMPLES = r"""
     directory: /var/lib/stasis/web1-nightly
     overwrite: true
 
+- name: Sign a checkpoint that is to be restored on another host
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: checkpointed
+    directory: /var/lib/stasis/web1
+    stop: true
+    sign_key: /etc/stasis/sign.pem
+
+- name: Restore it there only if it is what was signed
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: restored
+    directory: /var/lib/stasis/web1
+    verify_key: /etc/stasis/sign.pub
+
 - name: Restore into another bridge
   stasis.lxc.lxc_checkpoint:
     name: web1
@@ -325,7 +360,14 @@ checkpoint:
       description: Bytes of all files.
       type: int
     files:
-      description: Size and SHA-256 of every file.
+      description:
+        - Size and SHA-256 of every file. A file of more than 16 MiB has C(sha256_pieces) instead, the SHA-256 of the SHA-256s of
+          its pieces of 16 MiB each.
+      type: dict
+    open_files:
+      description:
+        - The files that the processes had open or mapped, each with size, mode and the time of its last change in ns; V(-1) for
+          what may be another at a restore.
       type: dict
 command:
   description: The command line of CRIU that ran, or in check mode would. C(WORKDIR) stands for a directory that is not made yet.

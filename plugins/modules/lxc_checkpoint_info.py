@@ -33,6 +33,11 @@ options:
       - Whether every file of every sealed checkpoint is read and compared with its SHA-256.
     type: bool
     default: false
+  verify_key:
+    description:
+      - A key that the manifests must be signed with, as in O(stasis.lxc.lxc_checkpoint#module:verify_key).
+      - With O(verify=false) the files are not compared with the hashes that the signature covers.
+    type: path
 seealso:
   - module: stasis.lxc.lxc_checkpoint
 """
@@ -61,7 +66,9 @@ checkpoints:
       description: Its directory.
       type: str
     state:
-      description: V(sealed), V(staging) or V(committed) where a run was interrupted, or V(damaged).
+      description:
+        - V(sealed), V(staging) or V(committed) where a run was interrupted, V(damaged), or V(untrusted) where it is not signed
+          with O(verify_key).
       type: str
     container:
       description: Name of the container.
@@ -79,6 +86,11 @@ checkpoints:
     verified:
       description: Whether every file was compared with its hash and is right.
       type: bool
+    signed:
+      description:
+        - Whether its manifest is signed with O(verify_key); V(false) also where no key was given. Only together with
+          RV(checkpoints[].verified) does it speak for the files.
+      type: bool
     faults:
       description: Where it does not match its manifest.
       type: list
@@ -91,6 +103,8 @@ checkpoints:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._listing import listing
+from ansible_collections.stasis.lxc.plugins.module_utils._restorable import trust
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
 
 
 def main() -> None:
@@ -99,11 +113,17 @@ def main() -> None:
         argument_spec={
             "path": {"type": "str", "required": True},
             "verify": {"type": "bool", "default": False},
+            # A path, no secret.
+            "verify_key": {"type": "path", "no_log": False},
         },
         supports_check_mode=True,
     )
     try:
-        checkpoints = listing(module.params["path"], verify=module.params["verify"])
+        checkpoints = listing(
+            module.params["path"],
+            verify=module.params["verify"],
+            trust=trust(module.params["verify_key"] or "", SystemRunner()),
+        )
     except StasisError as exc:
         module.fail_json(msg=exc.message, **exc.data)
     module.exit_json(changed=False, checkpoints=checkpoints)

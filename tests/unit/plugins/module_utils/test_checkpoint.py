@@ -25,6 +25,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _restore,
     _rootfs,
     _runner,
+    _surroundings,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._autostart import Autostart
@@ -47,8 +48,9 @@ from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call
 
 CRIU = "/opt/criu-4.2/sbin/criu"
 RECORD = InstallRecord(1, 1, "0.1.0", CRIU, "4.2", "source", "/usr/libexec/hook", "h", "/usr/libexec/l/criu", "l")
-HOST = Host("6.18.5", "x86_64", "A CPU", BOOT, 100.0, CRIU, "4.2", "", "5.0.2", True)
+HOST = Host("6.18.5", "x86_64", "A CPU", BOOT, 100.0, CRIU, "4.2.1", "", "5.0.2", True)
 VETH = _nics.Nic(0, "veth", name="eth0", veth="veth1a2b", bridge="lxcbr0", mac="fe:00:00:00:00:01", mtu=1500)
+SURROUNDINGS = {"lsm": {"kind": "none", "label": ""}, "addresses": [], "rootfs": "dir:/rootfs"}
 RESTORED = Process(7777, 222222, "init")
 
 
@@ -90,6 +92,7 @@ def house(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> House:
     monkeypatch.setattr(_host, "observe", lambda *_arguments: HOST)
     monkeypatch.setattr(_container, "observe", lambda *_arguments: made.found)
     monkeypatch.setattr(_nics, "free_names", lambda *_arguments: [])
+    monkeypatch.setattr(_surroundings, "record", lambda *_arguments: SURROUNDINGS)
     return made
 
 

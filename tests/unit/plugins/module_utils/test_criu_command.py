@@ -370,3 +370,14 @@ def test_what_further_arguments_allow() -> None:
     assert found.skipped_mounts == {"/x"}
     assert (found.shell_job, found.external_unix, found.uprobes) == (True, True, False)
     assert _criu_command.allowances(["--allow-uprobes", "--enable-fs"]) == _criu_command.Allowances(uprobes=True)
+
+
+def test_cpuinfo_writes_no_log_into_the_image() -> None:
+    assert _criu_command.cpuinfo("/c", "check", "/image") == [
+        "/c",
+        "cpuinfo",
+        "check",
+        "--no-default-config",
+        "-D",
+        "/image",
+    ]

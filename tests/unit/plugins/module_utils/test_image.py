@@ -274,6 +274,11 @@ def _tamper_mode(path: str) -> None:
     os.chmod(f"{path}/pages-1.img", 0o666)
 
 
+def _special_manifest(path: str) -> None:
+    os.unlink(f"{path}/manifest.json")
+    os.mkfifo(f"{path}/manifest.json")
+
+
 TAMPERED: dict[str, tuple[t.Callable[[str], object], str]] = {
     "other size": (_tamper_other_size, "pages-1.img has 1 bytes, the manifest says 6."),
     "missing": (lambda path: os.unlink(f"{path}/pages-1.img"), "pages-1.img is missing."),
@@ -286,11 +291,14 @@ TAMPERED: dict[str, tuple[t.Callable[[str], object], str]] = {
         "pages-1.img is not a regular file.",
     ),
     "symlinked record": (lambda path: os.symlink("dump.log", f"{path}/consumed"), "consumed is not a regular file."),
+    "manifest is a fifo": (_special_manifest, "manifest.json is not a regular file that can be read"),
+    "hard link": (lambda path: os.link(f"{path}/pages-1.img", f"{path}-other"), "pages-1.img has 2 names"),
+    "parent": (lambda path: os.symlink("../x", f"{path}/parent"), "parent is not in the manifest."),
     "manifest cut": (lambda path: os.truncate(f"{path}/manifest.json", 10), "is not JSON"),
     "manifest empty": (lambda path: os.truncate(f"{path}/manifest.json", 0), "is not JSON"),
     "manifest of the future": (
-        lambda path: write(f"{path}/manifest.json", json.dumps(manifest(format=2))),
-        "has format 2",
+        lambda path: write(f"{path}/manifest.json", _manifest.dump(manifest(format=2))),
+        "has format '2'",
     ),
     "manifest with nonsense for a file": (
         lambda path: write(f"{path}/manifest.json", json.dumps(manifest(files={"pages-1.img": 3}))),
@@ -365,3 +373,62 @@ def test_fifo_for_a_manifest_is_damage_and_nobody_waits_for_its_writer(target: s
     os.makedirs(target, 0o700)
     os.mkfifo(f"{target}/manifest.json")
     assert _image.look(target).state == _image.DAMAGED
+
+
+def test_manifest_is_signed_over_its_very_bytes_before_it_is_in_its_place(target: str) -> None:
+    staging = staged(target)
+    seen: list[bytes] = []
+
+    def sign(data: bytes) -> bytes:
+        assert not os.path.exists(f"{staging}/manifest.json")
+        seen.append(data)
+        return b"\x00signature\xff"
+
+    _image.seal(staging, manifest(), sign)
+    _image.publish(target)
+    with open(f"{target}/manifest.json", "rb") as stream:
+        assert seen == [stream.read()]
+    given: list[tuple[bytes, bytes | None]] = []
+    found = _image.look(target, lambda data, signature: given.append((data, signature)) or "")
+    assert (found.state, _image.verify(found)) == (_image.SEALED, [])
+    assert given == [(seen[0], b"\x00signature\xff")]
+
+
+@pytest.mark.parametrize("text", ["{", "", '{"format": 2}'])
+def test_manifest_is_not_even_parsed_before_its_signature_is_right(target: str, text: str) -> None:
+    write(f"{published(target)}/manifest.json", text)
+    found = _image.look(target, lambda _data, signature: "It is not signed." if signature is None else "")
+    assert found == _image.Image(target, _image.UNTRUSTED, problem="It is not signed.")
+    assert not found.belongs_to("web1", "/var/lib/lxc")
+
+
+def test_failing_signature_leaves_a_committed_image(target: str) -> None:
+    staging = staged(target)
+
+    def fail(_data: bytes) -> bytes:
+        raise StasisError("no key")
+
+    with pytest.raises(StasisError):
+        _image.seal(staging, manifest(), fail)
+    assert _image.look(staging).state == _image.COMMITTED
+    _image.seal(staging, manifest())
+    assert _image.look(staging).state == _image.SEALED
+
+
+def test_incremental_image_carries_what_it_was_made_on(target: str) -> None:
+    published(target)
+    second = os.path.join(os.path.dirname(target), "web2")
+    staging = staged(second)
+    os.symlink("../web1", f"{staging}/parent")
+    sealed = _image.seal(staging, manifest())
+    _image.publish(second)
+    assert sealed["parent"]["link"] == "../web1"
+    assert _image.verify(_image.look(second)) == []
+    published(target, "another")
+    assert _image.look(second).problem == "parent (../web1) is not the checkpoint that this one was made on."
+
+
+def test_level_none_takes_what_is_damaged(target: str) -> None:
+    os.unlink(f"{published(target)}/pages-1.img")
+    assert _image.look(target).state == _image.DAMAGED
+    assert _image.look(target, level="none").state == _image.SEALED

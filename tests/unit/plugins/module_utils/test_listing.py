@@ -54,6 +54,7 @@ def test_entry_has_every_key(safe_dir: str) -> None:
         "size": sum(os.stat(f"{path}/{name}").st_size for name in os.listdir(path)),
         "restored": [{"boot_id": "B1", "init_pid": 10, "init_start": 20}],
         "verified": False,
+        "signed": False,
         "faults": [],
     }
 
@@ -118,3 +119,13 @@ def test_listing_changes_nothing(safe_dir: str) -> None:
     _listing.listing(safe_dir, verify=True)
     assert tree(safe_dir) == before
     assert _files.mount_points()
+
+
+def test_signatures_are_asked_for_and_told(safe_dir: str) -> None:
+    checkpoint(f"{safe_dir}/web1")
+    write(f"{checkpoint(f'{safe_dir}/web2')}/manifest.sig", "good")
+    found = _listing.listing(
+        safe_dir, verify=True, trust=lambda _data, signature: "" if signature == b"good" else "It is not signed."
+    )
+    told = [(one["state"], one["signed"], one["verified"], one["faults"], one["container"]) for one in found]
+    assert told == [("untrusted", False, False, ["It is not signed."], ""), ("sealed", True, True, [], "web1")]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import typing as t
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ansible_collections.stasis.lxc.tests.unit.support.make import (
     tree,
     write,
 )
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import StrictRunner
 
 STATS = Path(__file__).parents[2] / "fixtures" / "criu_stats" / "stats-dump"
 OLD, NEW = "2026-11-22T22:00:00.000000Z", "2026-11-22T23:00:00.000000Z"
@@ -92,9 +94,9 @@ def running(stopped: Container) -> Container:
     return replace(stopped, state="RUNNING", init=INIT)
 
 
-def committed(target: str, created: str = OLD) -> str:
+def committed(target: str, created: str = OLD, **changes: t.Any) -> str:
     """The staging directory of a run that was killed after the hook's commit."""
-    staging = _image.stage(target, draft(created=created))
+    staging = _image.stage(target, draft(created=created, **changes))
     write(f"{staging}/pages-1.img", f"memory {created}")
     shutil.copyfile(STATS, f"{staging}/stats-dump")
     write(f"{staging}/committed", "committed BOOT 1\n")
@@ -110,11 +112,13 @@ def recovered(target: str, found: Container | None) -> list[str]:
     """recover(), after it has been asked without acting and has left all as it was."""
     above = os.path.dirname(target)
     before = names(above)
-    told = _recover.recover(target, NAME, LXC_PATH, found, act=False)
+    told = _recover.recover(target, NAME, LXC_PATH, found, act=False, runner=StrictRunner())
     assert names(above) == before, "check mode writes nothing"
-    done = _recover.recover(target, NAME, LXC_PATH, found, act=True)
+    done = _recover.recover(target, NAME, LXC_PATH, found, act=True, runner=StrictRunner())
     assert done == told, "check mode predicts what is done"
-    assert _recover.recover(target, NAME, LXC_PATH, found, act=True) == [], "nothing is left to do"
+    assert _recover.recover(target, NAME, LXC_PATH, found, act=True, runner=StrictRunner()) == [], (
+        "nothing is left to do"
+    )
     return done
 
 
@@ -245,8 +249,8 @@ def test_directory_that_somebody_put_at_the_target_is_not_removed(
 
 def test_staging_of_another_container_is_left_alone(target: str, stopped: Container) -> None:
     staging = committed(target)
-    assert _recover.recover(target, "web2", LXC_PATH, stopped, act=True) == []
-    assert _recover.recover(target, NAME, "/srv/lxc", stopped, act=True) == []
+    assert _recover.recover(target, "web2", LXC_PATH, stopped, act=True, runner=StrictRunner()) == []
+    assert _recover.recover(target, NAME, "/srv/lxc", stopped, act=True, runner=StrictRunner()) == []
     assert _image.look(staging).state == _image.COMMITTED
 
 
@@ -254,3 +258,49 @@ def test_what_is_not_ours_in_the_place_of_staging_is_left_alone(target: str, sto
     write(f"{_image.staging_path(target)}/thesis.tex", "years of work")
     assert recovered(target, stopped) == []
     assert beside(target) == [".web1.stasis-staging"]
+
+
+@pytest.mark.parametrize(("secret", "signed"), [(b"x" * 32, True), (b"short", False), (None, False)])
+def test_completed_image_is_signed_with_the_key_that_its_run_had_or_not_at_all(
+    safe_dir: str, target: str, stopped: Container, secret: bytes | None, signed: bool
+) -> None:
+    key = f"{safe_dir}/secret"
+    if secret is not None:
+        write(key, secret.decode())
+    committed(target, sign_key=key)
+    done = recovered(target, stopped)
+    assert done[0].startswith("completed the checkpoint")
+    assert [line.startswith("left that checkpoint unsigned: sign_key") for line in done[1:]] == [True] * (not signed)
+    found = _image.look(target)
+    assert found.state == _image.SEALED
+    assert found.manifest is not None
+    assert "sign_key" not in found.manifest
+    assert os.path.exists(f"{target}/manifest.sig") is signed
+
+
+def test_untrusted_image_is_left_alone(target: str, stopped: Container) -> None:
+    published(target, OLD)
+    _image.seal(committed(target, NEW), manifest(created=NEW))
+    before = names(os.path.dirname(target))
+    told = _recover.recover(
+        target,
+        NAME,
+        LXC_PATH,
+        stopped,
+        act=True,
+        runner=StrictRunner(),
+        trust=lambda _data, _signature: "It is not signed.",
+    )
+    assert (told, names(os.path.dirname(target))) == ([], before)
+
+
+def test_check_mode_foresees_what_a_completed_image_is_worth_to_a_verifier(target: str, stopped: Container) -> None:
+    def trust(_data: bytes, signature: bytes | None) -> str:
+        return "" if signature else "It is not signed."
+
+    committed(target)
+    found = _recover.foreseen(target, NAME, LXC_PATH, stopped, trust)
+    assert (found.state, found.problem) == (_image.UNTRUSTED, "It is not signed.")
+    _image.discard(target)
+    committed(target, sign_key="/key")
+    assert _recover.foreseen(target, NAME, LXC_PATH, stopped, trust).state == _image.SEALED

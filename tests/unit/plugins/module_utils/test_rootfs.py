@@ -195,3 +195,15 @@ def test_fingerprint_for_the_manifest_has_plain_types(rootfs: Rootfs) -> None:
         "newest_path": str,
         "complete": bool,
     }
+
+
+def test_layers_are_the_directories_that_hold_the_files(tmp_path: t.Any) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    top = str(tmp_path)
+    assert (
+        _rootfs.layers(f"{top}/a") == _rootfs.layers(f"dir:{top}/a") == _rootfs.layers(f"btrfs:{top}/a") == [f"{top}/a"]
+    )
+    assert _rootfs.layers(f"overlay:{top}/a:{top}/b:{top}/c") == [f"{top}/c", f"{top}/b", f"{top}/a"]
+    for spec in ("", f"loop:{top}/image", f"dir:{top}/none", "lvm:/dev/null", f"overlay:{top}/a:{top}/none"):
+        assert _rootfs.layers(spec) == []

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Refuse, before anything is stopped or restored, an image that is not what it was or that cannot run here."""
+
+from __future__ import annotations
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _compatibility,
+    _image,
+    _integrity,
+    _signing,
+    _surroundings,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+
+def trust(path: str, runner: Runner) -> Trust | None:
+    """What a manifest's signature is held to, or None where no key is named. Raises StasisError for a bad key."""
+    if not path:
+        return None
+    key = _signing.load(path, "verify_key")
+    return lambda data, signature: _signing.problem(data, signature, key, runner)
+
+
+def check_seal(wanted: Wanted, image: Image) -> None:
+    """Raise StasisError where the image does not match its seal; before anything but the manifest is read of it."""
+    # One that an interrupted run left is hashed when it is completed, not before.
+    found = _image.verify(image, wanted.verify) if image.path == wanted.directory else []
+    if found:
+        raise StasisError(
+            f"The checkpoint in {image.path} does not match its seal: {_integrity.summary(found)}",
+            "Restore from another checkpoint; nothing was read from this one.",
+        )
+
+
+def check_host(
+    wanted: Wanted, runner: Runner, host: Host, container: Container, image: Image, options: CriuOptions
+) -> list[str]:
+    """Compare an image that matches its seal with this host; returns what may matter, raises StasisError for what does.
+
+    options: CRIU's, as the restore will have them.
+    """
+    manifest = image.manifest or {}
+    differences = _compatibility.compare(
+        manifest,
+        _surroundings.observe(manifest, image.path, container, host, runner),
+        manage_cgroups=options.manage_cgroups,
+        lsm_profile=options.lsm_profile,
+    )
+    refused = [
+        one for one in differences if one.severity == _compatibility.REFUSE and not (one.forced and wanted.force)
+    ]
+    if refused:
+        raise StasisError(
+            f"{wanted.name} cannot be restored here. {' '.join(one.what for one in refused)}", refused[0].remedy
+        )
+    return [f"{one.what} {one.remedy}" for one in differences]
