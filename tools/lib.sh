@@ -10,6 +10,9 @@ root=$(cd "$tools/.." && pwd -P)
 work=$root/.work
 # shellcheck disable=SC2034 # for those who source this
 tree=$work/ansible_collections/stasis/lxc
+# What is slow to make and the same for every checkout: root file systems, disk images.
+# shellcheck disable=SC2034 # for those who source this
+cache=${STASIS_CACHE:-/var/cache/stasis-test}
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$1" >&2
@@ -68,4 +71,15 @@ alone() {
 # count PASSED FAILED: what a stage adds to the summary of tools/test.
 count() {
     [ -z "${STASIS_RESULTS:-}" ] || printf '%s %s\n' "$1" "$2" >>"$STASIS_RESULTS/counts"
+}
+
+# The mirror from which this host gets Debian: the first entry of its own release's main, else of any.
+debian_mirror() {
+    # shellcheck disable=SC2016 # apt replaces these
+    apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(COMPONENT)|$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+        awk -F '|' -v codename="$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")" '
+            $1 != "Debian" || $3 != "main" { next }
+            $2 == codename { print $4; found = 1; exit }
+            !spare { spare = $4 }
+            END { if (!found && spare) print spare; exit !(found || spare) }'
 }
