@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 from containers import (
@@ -79,6 +80,7 @@ def clean() -> None:
         if link["ifname"].startswith(BRIDGE_PREFIX):
             remove_link(link["ifname"])
     remove_logs()
+    remove_locks()
     for path in BASE.glob("*"):
         for mount in sorted(mounts_below(path), reverse=True):
             run("umount", mount)
@@ -91,6 +93,13 @@ def remove_logs() -> None:
         remove_tree(path)
     for path in Path("/run/stasis").glob(f"{PREFIX}*"):
         path.unlink()
+
+
+def remove_locks() -> None:
+    """Remove the files that LXC locks and never removes, one for each container that there ever was."""
+    ours = Path(f"/run/lxc/lock{BASE}")
+    if ours.is_dir():
+        shutil.rmtree(ours)
 
 
 def _cgroup_paths() -> list[Path]:

@@ -164,7 +164,9 @@ def writable(path: Path) -> None:
     path.chmod(0o620)
 
 
-@pytest.mark.parametrize("spoil", [flip, truncate, empty, append, remove, swap, fifo, link, second_name, stranger, writable])
+@pytest.mark.parametrize(
+    "spoil", [flip, truncate, empty, append, remove, swap, fifo, link, second_name, stranger, writable]
+)
 def test_every_file_of_the_image_is_guarded(corpus: Corpus, spoil: t.Callable[[Path], str | None]) -> None:
     spoilt = 0
     for name in corpus.names:
@@ -204,16 +206,37 @@ def test_nothing_may_be_added(corpus: Corpus, name: str) -> None:
 
 
 EDITS: dict[str, tuple[t.Callable[[dict[str, t.Any]], object], str]] = {
-    "path out": (lambda about: about["files"].update({"../../etc/shadow": about["files"].pop("pages-1.img")}), "../../etc/shadow"),
-    "absolute path": (lambda about: about["files"].update({"/etc/shadow": about["files"].pop("pages-1.img")}), "/etc/shadow"),
-    "control characters": (lambda about: about["files"].update({"a\x1b[2Jb": about["files"].pop("pages-1.img")}), "is not the name of a file"),
+    "path out": (
+        lambda about: about["files"].update({"../../etc/shadow": about["files"].pop("pages-1.img")}),
+        "../../etc/shadow",
+    ),
+    "absolute path": (
+        lambda about: about["files"].update({"/etc/shadow": about["files"].pop("pages-1.img")}),
+        "/etc/shadow",
+    ),
+    "control characters": (
+        lambda about: about["files"].update({"a\x1b[2Jb": about["files"].pop("pages-1.img")}),
+        "is not the name of a file",
+    ),
     "unknown format": (lambda about: about.update(format=2), "has format '2'"),
     "other architecture": (lambda about: about.update(architecture="s390x"), "made on s390x"),
     "no architecture": (lambda about: about.pop("architecture"), "no valid 'architecture'"),
     "number for a text": (lambda about: about.update(container=5), "no valid 'container'"),
-    "text for a number": (lambda about: about["files"]["pages-1.img"].update(size="1"), "no valid entry for pages-1.img"),
-    "file forgotten": (lambda about: (about.update(size=about["size"] - about["files"]["pages-1.img"]["size"]), about["files"].pop("pages-1.img")), "pages-1.img is not in the manifest"),
-    "other hash": (lambda about: about["files"]["pages-1.img"].update(sha256="0" * 64), "pages-1.img has another content"),
+    "text for a number": (
+        lambda about: about["files"]["pages-1.img"].update(size="1"),
+        "no valid entry for pages-1.img",
+    ),
+    "file forgotten": (
+        lambda about: (
+            about.update(size=about["size"] - about["files"]["pages-1.img"]["size"]),
+            about["files"].pop("pages-1.img"),
+        ),
+        "pages-1.img is not in the manifest",
+    ),
+    "other hash": (
+        lambda about: about["files"]["pages-1.img"].update(sha256="0" * 64),
+        "pages-1.img has another content",
+    ),
     "another container": (lambda about: about.update(container="somebody"), "is a checkpoint of somebody"),
     "newer CRIU": (lambda about: about["versions"].update(criu="99.1"), "made by CRIU 99.1"),
     "unit to enable": (lambda about: about.update(autostart_units=["evil.service"]), "no valid 'autostart_units'"),

@@ -41,7 +41,9 @@ def keys(clean_host: Path) -> Keys:
 
 @pytest.mark.parametrize("kind", ["ed25519", "hmac"])
 def test_signed_image_is_accepted_from_its_signer_only(lxc: Factory, keys: Keys, kind: str) -> None:
-    sign, verify, other = (keys.private, keys.public, keys.other) if kind == "ed25519" else (keys.secret, keys.secret, keys.other_secret)
+    sign, verify, other = (
+        (keys.private, keys.public, keys.other) if kind == "ed25519" else (keys.secret, keys.secret, keys.other_secret)
+    )
     checkpoint = lxc.start()
     answer = checkpoint.checkpointed(stop=True, sign_key=sign)
     shown = json.dumps(answer)
@@ -73,7 +75,9 @@ def test_openssl_itself_verifies_the_signature(lxc: Factory, keys: Keys) -> None
     checkpoint = lxc.start()
     checkpoint.checkpointed(sign_key=keys.private)
     files = ("-in", f"{checkpoint.directory}/manifest.json", "-sigfile", f"{checkpoint.directory}/manifest.sig")
-    assert "Successfully" in run("openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", keys.public, *files).stdout
+    assert (
+        "Successfully" in run("openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", keys.public, *files).stdout
+    )
 
 
 def test_key_that_cannot_sign_is_refused_before_the_freeze(lxc: Factory, keys: Keys) -> None:
@@ -84,6 +88,11 @@ def test_key_that_cannot_sign_is_refused_before_the_freeze(lxc: Factory, keys: K
     open_key = Path(keys.secret).with_name("open")
     open_key.write_bytes(os.urandom(40))
     open_key.chmod(0o644)
-    for key, words in ((str(bad), "too few"), (str(open_key), "read by others"), (keys.public, "public key"), ("/nowhere/key", "cannot be read")):
+    for key, words in (
+        (str(bad), "too few"),
+        (str(open_key), "read by others"),
+        (keys.public, "public key"),
+        ("/nowhere/key", "cannot be read"),
+    ):
         checkpoint.refused("checkpointed", words, stop=True, sign_key=key)
     checkpoint.container.assert_counts()
