@@ -3,14 +3,14 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-clean test lint unit role integration bench clean
+.PHONY: help demo demo-clean test lint unit role integration kinds bench clean
 
 help:
 	@echo 'stasis.lxc: checkpoint and restore running LXC containers with Ansible'
 	@echo
 	@echo 'Two commands, as root on Debian 12 or 13; both install what they need:'
 	@echo '  make demo         checkpoint a running container to disk, restore it, show that it went on'
-	@echo '  make test         every test: lint, unit, role, integration, in this order'
+	@echo '  make test         every test: lint, unit, role, integration, kinds, in this order'
 	@echo
 	@echo 'More:'
 	@echo '  make demo-clean   remove what an interrupted demo left behind'
@@ -18,6 +18,7 @@ help:
 	@echo '  make unit         the unit tests on every Python found, newest and oldest ansible-core'
 	@echo '  make role         the role criu by Molecule: check, converge, idempotence, verify'
 	@echo '  make integration  real containers, real CRIU'
+	@echo '  make kinds        one container of each kind through the module, and what came of it'
 	@echo '  make bench        time frozen and total time beside lxc-checkpoint, as table, PNG, JSON'
 	@echo '  make clean        remove .work, where all of the above keep their files'
 
@@ -43,6 +44,10 @@ role:
 integration:
 	@tools/bootstrap test
 	@tests/integration/run
+
+kinds:
+	@tools/bootstrap test
+	@tests/kinds/run
 
 bench:
 	@tools/bootstrap test

@@ -1,0 +1,245 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""main.py RESULTS [KIND...]: one container of each kind through the module, on this host, as root.
+
+Writes RESULTS/HOST/KIND.json, prints a line a kind, and ends with status 1 where a result is not the expected one.
+Needs python3, LXC and what the role stasis.lxc.criu installs; the rest lies beside this file (see `bundle`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+import typing as t
+from pathlib import Path
+
+BUNDLE = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(BUNDLE / "integration"))
+
+import host as host_facts
+import hygiene
+from containers import BASE, Bridge
+from kind import Ground, Kind, Subject, UnavailableError, make_bridge
+from kinds import ALL
+from module import Answer, Checkpoint, Module
+from refusal import evidence_of
+
+GENERATIONS = 3
+SECONDS = int(os.environ.get("STASIS_KIND_SECONDS", "420"))
+SUPPORTED, REFUSED, FAILED, UNAVAILABLE = "supported", "refused", "failed", "unavailable"
+EXPECTED = BUNDLE / "kinds/expected.json"
+COMMAND = os.environ.get("STASIS_KINDS_COMMAND", "tests/kinds/run")
+
+Result = dict[str, t.Any]
+
+
+class RefusedError(Exception):
+    """The module refused, and left the container as it was."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer["msg"])
+        self.answer = answer
+
+
+def main() -> int:
+    """Try every kind that was asked for."""
+    results, wanted = Path(sys.argv[1]), sys.argv[2:]
+    unknown = set(wanted) - {kind.name for kind in ALL}
+    if unknown:
+        print(f"there is no kind {', '.join(sorted(unknown))}; there are: {' '.join(kind.name for kind in ALL)}")
+        return 2
+    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+    host = host_facts.describe()
+    folder = results / host["id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    print(
+        f"{host['os']}, kernel {host['kernel']}, cgroups {host['cgroups']}, LXC {host['lxc']}, CRIU {host['criu']}, LSM {host['lsm']}"
+    )
+    bad = 0
+    with open(f"/run/{BASE.name}.lock", "w", encoding="utf-8") as lock:
+        # Names and addresses are those of the integration tests.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        hygiene.clean()
+        for kind in ALL:
+            if wanted and kind.name not in wanted:
+                continue
+            result = attempt(kind, host)
+            wrong = compare(result, expected.get(kind.name, {}), host["id"])
+            bad += bool(wrong)
+            text = json.dumps(result, indent=4, sort_keys=True, ensure_ascii=False)
+            (folder / f"{kind.name}.json").write_text(text + "\n", encoding="utf-8")
+            print(f"  {kind.name:<22} {result['result']:<12} {result['seconds']:>4.0f} s  {wrong}", flush=True)
+            if wrong:
+                print("".join(f"      {line}\n" for line in result["evidence"]), end="", flush=True)
+        hygiene.clean()
+    ran = len(wanted) or len(ALL)
+    print(f"{ran - bad} passed, {bad} failed")
+    if os.environ.get("STASIS_RESULTS"):
+        with open(Path(os.environ["STASIS_RESULTS"], "counts"), "a", encoding="utf-8") as counts:
+            counts.write(f"{ran - bad} {bad}\n")
+    return 1 if bad else 0
+
+
+def compare(result: Result, expected: t.Mapping[str, t.Any], host: str) -> str:
+    """What is wrong with a result, or "". A failure is never expected."""
+    here = expected.get(host) or expected.get("*")
+    if here is None:
+        return "NOT EXPECTED: expected.json says nothing of it"
+    result["expected"] = here["result"]
+    if result["result"] == FAILED:
+        return "FAILED"
+    if result["result"] != here["result"]:
+        return f"NOT EXPECTED: {here['result']} was"
+    missing = [word for word in here.get("evidence", []) if not any(word in line for line in result["evidence"])]
+    return f"NOT EXPECTED: {missing[0]!r} is not in the evidence" if missing else ""
+
+
+def attempt(kind: Kind, host: Result) -> Result:
+    """Try one kind, whatever comes of it; the host is as before afterwards, or that is the failure."""
+    began = time.monotonic()
+    before = hygiene.snapshot()
+    result: Result = {
+        "format": 1,
+        "kind": kind.name,
+        "title": kind.title,
+        "host": host,
+        "command": f"{COMMAND} {kind.name}",
+        "generations": 0,
+        "leave_running": False,
+        "evidence": [],
+    }
+    try:
+        with deadline(SECONDS), ground() as place:
+            result["result"] = _try(kind, place, result)
+    except Exception as exc:  # noqa: BLE001 # whatever it is, the other kinds are tried all the same
+        result["result"] = FAILED
+        result["evidence"] += [f"{type(exc).__name__}: {exc}", *_where(exc)]
+    hygiene.clean()
+    left = hygiene.differences(before, hygiene.snapshot(), shared=bool(os.environ.get("STASIS_SHARED_HOST")))
+    if left:
+        result["result"] = FAILED
+        result["evidence"] += [f"the host is not as before: {line}" for line in left]
+    result["seconds"] = round(time.monotonic() - began, 1)
+    return result
+
+
+def _try(kind: Kind, place: Ground, result: Result) -> str:
+    try:
+        subject = kind.create(place)
+        subject.start()
+    except UnavailableError as exc:
+        result["evidence"].append(str(exc))
+        return UNAVAILABLE
+    arguments = place.directory / "arguments"
+    arguments.mkdir()
+    module = Module(BUNDLE / "collections", arguments, core=str(BUNDLE / "core"))
+    checkpoint = Checkpoint(module, subject, place.directory / "checkpoints/image")
+    try:
+        return _generations(kind, place, checkpoint, result)
+    except RefusedError as refused:
+        kind.alive(subject)
+        result["evidence"] += evidence_of(kind, place, subject, refused.answer)
+        return REFUSED
+
+
+def _generations(kind: Kind, place: Ground, checkpoint: Checkpoint, result: Result) -> str:
+    subject = t.cast(Subject, checkpoint.container)
+    talker = kind.connect(subject)
+    if talker:
+        place.closing.callback(talker.close)
+    kind.alive(subject)
+    facts = kind.facts(subject)
+    counted = asked = 0
+
+    def probe(when: str) -> None:
+        nonlocal counted, asked
+        kind.alive(subject)
+        now = kind.facts(subject)
+        changed = [f"{key}: {facts[key]!r} became {now.get(key)!r}" for key in facts if now.get(key) != facts[key]]
+        assert not changed, f"{when}: {'; '.join(changed)}"
+        count = subject.count()
+        assert count >= counted, f"{when}: the counter went from {counted} back to {count}"
+        counted = count
+        if talker:
+            number, accepts = talker.ask()
+            assert number >= asked, f"{when}: over TCP the counter went from {asked} back to {number}"
+            asked = number
+            assert accepts >= 1, f"{when}: the server says {accepts} connections"
+
+    life = subject.life()
+    _must(checkpoint, "checkpointed", **kind.options())
+    assert subject.life() == life, f"after leave-running: {subject.life()} instead of {life}"
+    probe("after leave-running")
+    result["leave_running"] = True
+    _must(checkpoint, "absent")
+    for generation in range(1, GENERATIONS + 1):
+        _must(checkpoint, "checkpointed", stop=True, **kind.options())
+        assert subject.state == "STOPPED", f"generation {generation}: it is {subject.state} after the dump"
+        answer = _must(checkpoint, "restored")
+        assert subject.state == "RUNNING", f"generation {generation}: it is {subject.state} after the restore"
+        probe(f"generation {generation}")
+        assert checkpoint.manifest["generation"] == generation
+        result["generations"] = generation
+        result["evidence"] += [f"generation {generation}: {line}" for line in answer["warnings"]]
+    subject.lxc("attach", "--", "/bin/sh", "-c", "true")
+    return SUPPORTED
+
+
+def _must(checkpoint: Checkpoint, state: str, **options: t.Any) -> Answer:
+    """Run the module; a refusal that left the container running is RefusedError, any other failure an AssertionError."""
+    life = checkpoint.container.life()
+    answer = checkpoint.module.run(**checkpoint.options(state, **options))
+    if not answer.get("failed"):
+        return answer
+    if state == "checkpointed" and life[0] == "RUNNING" and checkpoint.container.life() == life:
+        raise RefusedError(answer)
+    raise AssertionError(" / ".join([f"{state}: {answer['msg']}", *answer.get("log_errors", [])]))
+
+
+@contextlib.contextmanager
+def ground() -> t.Iterator[Ground]:
+    """The directory and the bridge of one kind."""
+    directory = BASE / f"kind-{os.getpid()}"
+    directory.mkdir(parents=True)
+    for folder in (BASE, directory):
+        folder.chmod(0o711)
+    bridge: Bridge = make_bridge()
+    place = Ground(directory, (BUNDLE / "busybox", BUNDLE / "workload"), bridge)
+    try:
+        with place.closing:
+            yield place
+    finally:
+        bridge.remove()
+
+
+@contextlib.contextmanager
+def deadline(seconds: int) -> t.Iterator[None]:
+    """Raise TimeoutError in what runs for longer."""
+
+    def late(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"not within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _where(exc: BaseException) -> list[str]:
+    """The places in these programs, without the paths of this machine."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    return [f"at {Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
