@@ -158,6 +158,11 @@ def observe(init_pid: int) -> list[Hierarchy]:
     )
 
 
+def unified_mount() -> str:
+    """Where this host has mounted the v2 hierarchy, or "" where it has not."""
+    return parse_mounts(_read("/proc/self/mountinfo")).get("", "")
+
+
 def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
+    _cgroup_tree,
     _container,
     _criu_log,
     _criu_stats,
@@ -73,6 +74,7 @@ def dump(
     inhibited = False
     try:
         _nic_records.write_records(staging, container.nics)
+        _record_cgroups(container, staging)
         if container.tty:
             _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
         _surroundings.record_cpu(runner, order.argv[0], staging)
@@ -95,6 +97,13 @@ def dump(
     else:
         warnings += [f"After the dump: {fault}" for fault in _nics.attached(container.nics, runner)]
     return finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner)), warnings
+
+
+def _record_cgroups(container: Container, staging: str) -> None:
+    unified = _cgroup_tree.unified(container.cgroups)
+    text = _cgroup_tree.record(_cgroup_tree.observe(unified)) if unified else ""
+    if text:
+        _files.write_durably(os.path.join(staging, _cgroup_tree.RECORD), os.fsencode(text))
 
 
 def signer(draft: t.Mapping[str, t.Any], runner: _runner.Runner) -> t.Callable[[bytes], bytes] | None:
@@ -144,6 +153,10 @@ def _run_criu(
 ) -> list[str]:
     env = environment(wanted, work)
     env["STASIS_NICS"] = staging
+    unified = _cgroup_tree.unified(container.cgroups)
+    if unified is not None and os.path.exists(os.path.join(staging, _cgroup_tree.RECORD)):
+        env["STASIS_CGROUPS"] = os.path.join(staging, _cgroup_tree.RECORD)
+        env["STASIS_CGROUP_DIR"] = unified.directory
     env["STASIS_LOCK"] = "bridge" if order.lock_by_hook else "none"
     env["STASIS_COMMIT"] = os.path.join(staging, _image.COMMIT)
     # A container that runs on has lost nothing if the power fails, so only a stopping one waits for the disk.

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
+    _cgroup_tree,
+    _cgroups,
     _container,
     _criu_log,
     _criu_stats,
@@ -23,6 +25,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _nic_records,
     _nics,
+    _pressure,
     _rootfs,
     _runner,
     _workspace,
@@ -100,6 +103,7 @@ def restore(
         raise _failure(done, container, wanted, work, command, state)
     _remember(container, init, order.generation)
     warnings = [f"{container.name} runs again, but: {fault}" for fault in _nics.attached(order.nics, runner)]
+    warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
     units = (image.manifest or {}).get("autostart_units", [])
     _autostart.allow(units, container.config_path, runner)
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
@@ -113,9 +117,22 @@ def _environment(
     env["STASIS_NICS"] = nics
     env["STASIS_LOCK"] = "bridge"
     env["STASIS_RESTORED"] = os.path.join(image.path, _image.CONSUMED)
+    env.update(_cgroup_environment(order, image))
     # liblxc takes the first criu on PATH.
     env["PATH"] = os.path.dirname(record.launcher) + ":" + env["PATH"]
     return env
+
+
+def _cgroup_environment(order: RestoreOrder, image: Image) -> dict[str, str]:
+    """The hook's part of the cgroups; the launcher adds the payload cgroup's name, which liblxc alone knows."""
+    path = os.path.join(image.path, _cgroup_tree.RECORD)
+    mount = _cgroups.unified_mount()
+    # Where CRIU is told to leave the cgroups alone, so do we.
+    if order.options.manage_cgroups in ("none", "ignore") or not mount or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        _cgroup_tree.check(stream.read())
+    return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount}
 
 
 def _write_rcfile(container: Container, nics: t.Sequence[_nics.Nic], work: _workspace.Workspace) -> str:

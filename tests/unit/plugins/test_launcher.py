@@ -20,6 +20,7 @@ FAKE_CRIU = """#!/bin/sh
 printf '<%s>\\n' "$@"
 echo "config ${CRIU_CONFIG_FILE-unset}"
 echo "pid $$"
+echo "cgroup ${STASIS_CGROUP_PATH-unset}"
 """
 
 # What liblxc 6 passes for a restore with two veths, a console and bind mounts.
@@ -199,3 +200,8 @@ def test_refuses_to_be_anybodys_criu_without_the_module(bench: Bench, arguments:
 def test_answers_with_its_protocol(bench: Bench) -> None:
     done = bench.run("--stasis-protocol", STASIS_CRIU="UNSET", STASIS_WORK="UNSET")
     assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_payload_cgroup_that_only_liblxc_knows_is_told_to_the_hook(bench: Bench) -> None:
+    bench.plan("--no-default-config")
+    assert "cgroup x\n" in bench.run(*LIBLXC).stdout
