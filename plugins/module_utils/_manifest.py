@@ -101,7 +101,7 @@ def parse(text: str, where: str) -> Manifest:
         raise StasisError(f"{where} is not JSON: {exc}.", _DAMAGED) from exc
     if not isinstance(found, dict):
         raise StasisError(f"{where} is not a manifest.", _DAMAGED)
-    if type(found.get("format")) is not int or found["format"] != FORMAT:
+    if found.get("format").__class__ is not int or found["format"] != FORMAT:
         raise StasisError(
             f"{where} has format {str(found.get('format'))[:40]!r}, this version of stasis.lxc knows {FORMAT}.",
             "Use the version of the collection that made the checkpoint.",
@@ -163,7 +163,7 @@ def is_fingerprint(value: t.Any) -> bool:
 
 def _fits(value: t.Any, shape: t.Any) -> bool:
     if isinstance(shape, type):
-        return type(value) is shape
+        return value.__class__ is shape
     if isinstance(shape, list):
         return isinstance(value, list) and all(_fits(one, shape[0]) for one in value)
     if not isinstance(value, dict):
