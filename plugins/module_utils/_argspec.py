@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _names
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _names, _retry
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions, MountMap
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
@@ -27,6 +27,7 @@ APPLIES: dict[str, tuple[tuple[str, ...], t.Any]] = {
     "stop": (_DUMP, False),
     "overwrite": (_DUMP, False),
     "autostart": (_DUMP, "refuse"),
+    "preflight": (_DUMP, "refuse"),
     "network_lock": (_DUMP, "auto"),
     "skip_in_flight": (_DUMP, True),
     "force_irmap": (_DUMP, True),
@@ -49,6 +50,7 @@ APPLIES: dict[str, tuple[tuple[str, ...], t.Any]] = {
     "criu_config": (_BOTH, ""),
     "criu_path": (_BOTH, ""),
     "verbosity": (_BOTH, 4),
+    "retries": (_BOTH, _retry.DEFAULT_RETRIES),
     "timeout": (_BOTH, 300),
     "kill_timeout": (_BOTH, 60),
 }
@@ -70,6 +72,7 @@ def argument_spec() -> dict[str, t.Any]:
         "force": {"type": "bool"},
         "allow_stale": {"type": "bool"},
         "autostart": {"type": "str", "choices": ["refuse", "inhibit", "ignore"]},
+        "preflight": {"type": "str", "choices": ["refuse", "warn"]},
         "verify": {"type": "str", "choices": ["full", "size", "none"]},
         # Paths, no secrets.
         "sign_key": {"type": "path", "no_log": False},
@@ -106,6 +109,7 @@ def argument_spec() -> dict[str, t.Any]:
         "criu_path": {"type": "path"},
         "criu_config": {"type": "path"},
         "verbosity": {"type": "int", "choices": [0, 1, 2, 3, 4]},
+        "retries": {"type": "int"},
         "timeout": {"type": "int"},
         "kill_timeout": {"type": "int"},
     }
@@ -131,6 +135,7 @@ class Wanted:
     force: bool
     allow_stale: bool
     autostart: str
+    preflight: str
     verify: str
     sign_key: str
     verify_key: str
@@ -138,6 +143,7 @@ class Wanted:
     action_scripts: tuple[str, ...]
     nics: tuple[dict[str, t.Any], ...]
     criu_path: str
+    retries: int
     timeout: int
     kill_timeout: int
     real_directory: str = ""
@@ -195,6 +201,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         force=value["force"],
         allow_stale=value["allow_stale"],
         autostart=value["autostart"],
+        preflight=value["preflight"],
         verify=value["verify"],
         sign_key=value["sign_key"],
         verify_key=value["verify_key"],
@@ -202,6 +209,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         action_scripts=tuple(value["action_scripts"]),
         nics=tuple(value["nics"]),
         criu_path=value["criu_path"],
+        retries=value["retries"],
         timeout=value["timeout"],
         kill_timeout=value["kill_timeout"],
     )
@@ -211,6 +219,8 @@ def _check_numbers(value: t.Mapping[str, t.Any]) -> None:
     for option in ("timeout", "kill_timeout"):
         if value[option] < 1:
             raise StasisError(f"{option} is {value[option]}.", "Give a whole number of seconds, 1 or more.")
+    if not 0 <= value["retries"] <= _retry.MOST_RETRIES:
+        raise StasisError(f"retries is {value['retries']}.", f"Give a number from 0 to {_retry.MOST_RETRIES}.")
     if value["ghost_limit"] is not None and value["ghost_limit"] < 0:
         raise StasisError(f"ghost_limit is {value['ghost_limit']}.", "Give a number of bytes, 0 or more.")
 

@@ -15,12 +15,14 @@ from dataclasses import asdict, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
+    _attempts,
     _autostart,
     _cgroups,
     _container,
     _criu_command,
     _directory,
     _dump,
+    _dumpable,
     _freshness,
     _host,
     _image,
@@ -110,7 +112,7 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
         _names.check_owned(script, "action_scripts", executable=True)
     if wanted.criu.criu_config:
         _names.check_owned(wanted.criu.criu_config, "criu_config")
-        _criu_command.check_extra_arguments(_config_options(wanted.criu.criu_config), "criu_config")
+        _criu_command.check_extra_arguments(_dumpable.configured(wanted.criu.criu_config), "criu_config")
     host = _host.observe(runner, wanted.criu_path or None, record)
     if not host.criu_version:
         raise StasisError(
@@ -123,15 +125,6 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
             "Apply the role stasis.lxc.criu, or name a newer CRIU in criu_path.",
         )
     return record, host
-
-
-def _config_options(path: str) -> list[str]:
-    """CRIU takes the first word of a line for an option, and getopt any further one that begins with a dash."""
-    found = []
-    for line in _workspace.read_text(path).splitlines():
-        words = line.split("#", 1)[0].split()
-        found += [f"--{word.lstrip('-')}" for word in words[:1]] + [word for word in words[1:] if word.startswith("-")]
-    return found
 
 
 def _checkpoint(
@@ -155,19 +148,31 @@ def _checkpoint(
         )
     if plan.action == _result.NONE:
         return result
+    found = _dumpable.check(wanted, runner, container, host)
+    result.findings = [asdict(one) for one in found]
     if wanted.sign_key:
         # Tried before anything is frozen.
         _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
-    lock_method = _network_lock.choose(
-        wanted.network_lock, container.nics, container.connections, runner, host.criu_path
-    )
-    order = _dump_order(wanted, host, record, container, plan, lock_method, runner)
+    order = _dump_order(wanted, host, record, container, plan, runner)
     result.command = list(order.argv)
+    result.warnings += _dumpable.warnings(found, dumped=not check_mode)
     if check_mode:
         return result
-    manifest, warnings = _dump.dump(runner, container, wanted, order, locks)
-    result.checkpoint = manifest
-    result.stats = manifest["stats"]
+
+    def once(attempt: int, seconds: int) -> tuple[_manifest.Manifest, list[str]]:
+        now, current = container, order
+        if attempt > 1:
+            now = _dumpable.again(container, runner)
+            current = _dump_order(wanted, host, record, now, plan, runner)
+        return _dump.dump(runner, now, replace(wanted, timeout=seconds), current, locks)
+
+    try:
+        done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
+    except StasisError as exc:
+        exc.data.setdefault("findings", result.findings)
+        raise
+    result.checkpoint, warnings = done
+    result.stats = result.checkpoint["stats"]
     result.init_pid = 0 if wanted.stop else result.init_pid
     result.log_path = os.path.join(wanted.directory, "dump.log")
     result.warnings += warnings
@@ -187,9 +192,11 @@ def _dump_order(
     record: InstallRecord,
     container: Container,
     plan: Plan,
-    lock_method: _network_lock.Lock,
     runner: Runner,
 ) -> _dump.DumpOrder:
+    lock_method = _network_lock.choose(
+        wanted.network_lock, container.nics, container.connections, runner, host.criu_path
+    )
     init = container.init
     if init is None:
         raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
@@ -259,12 +266,18 @@ def _restore_container(
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
     result.notes.append(NO_REBOOT)
     result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options)
-    _refuse_network(container, order.nics, runner, will_stop=plan.stop_first)
+    _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
     if check_mode:
         return result
     if plan.stop_first:
         _stop(container, runner, wanted)
-    restored = _restore.restore(runner, container, image, wanted, record, order)
+
+    def once(attempt: int, seconds: int) -> _restore.Restored:
+        if attempt > 1:
+            _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
+        return _restore.restore(runner, container, image, replace(wanted, timeout=seconds), record, order)
+
+    restored, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
     result.command = restored.command
     result.stats = restored.stats
     result.init_pid = restored.init.pid
@@ -307,16 +320,6 @@ def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_comman
                 value = tuple(_criu_command.MountMap(**one) for one in value)
             changes[option] = value
     return replace(wanted.criu, **changes)
-
-
-def _refuse_network(container: Container, nics: t.Sequence[_nics.Nic], runner: Runner, *, will_stop: bool) -> None:
-    faults = _nics.free_names(nics, runner)
-    own = {nic.veth for nic in container.nics} if will_stop else set()
-    faults = [fault for fault in faults if not any(veth and veth in fault.split() for veth in own)]
-    if faults:
-        raise StasisError(
-            " ".join(faults), "Name another bridge or veth in the option nics, or put it right on the host."
-        )
 
 
 def _stop(container: Container, runner: Runner, wanted: Wanted) -> None:

@@ -3,13 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""The lines of a log that say what went wrong, and in one line what to do about it."""
+"""The lines of a log that say what went wrong."""
 
 from __future__ import annotations
 
-import typing as t
-
-from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis, _log_lines
+from ansible_collections.stasis.lxc.plugins.module_utils import _log_lines
 
 MOST_LINES = 20
 
@@ -23,15 +21,3 @@ def error_lines(text: str) -> list[str]:
     terminal become `?`.
     """
     return _log_lines.errors(text.split("\n"), MOST_LINES)
-
-
-def first_meaningful(lines: t.Sequence[str]) -> str:
-    """The line that most likely names the cause: that of the first diagnosis, else the first; "" for none."""
-    found = _diagnosis.diagnose_lines(lines)
-    return found[0].evidence if found else next(iter(lines), "")
-
-
-def advice(lines: t.Sequence[str]) -> str:
-    """What to do about it, in one line; "" where no rule knows any of the lines."""
-    found = _diagnosis.diagnose_lines(lines)
-    return found[0].remedy if found else ""

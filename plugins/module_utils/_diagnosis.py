@@ -31,10 +31,24 @@ class _Compiled:
     says: tuple[re.Pattern[str], ...]
 
 
-_COMPILED = tuple(_Compiled(rule, tuple(compile_text(text) for text in (*rule.says, *rule.notes))) for rule in RULES)
-_NOTES = tuple((compile_text(text), rule) for rule in RULES for text in rule.notes)
-# Nearly every line of a log is no error: one look tells whether a rule cares for it.
-_ANY_NOTE = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, note in _NOTES))
+@dataclass(frozen=True)
+class _Table:
+    """The rules as patterns. any_note: nearly every line of a log is no error, and one look tells whether a rule cares."""
+
+    compiled: tuple[_Compiled, ...]
+    notes: tuple[tuple[re.Pattern[str], Rule], ...]
+    any_note: re.Pattern[str]
+
+
+@functools.cache
+def _table() -> _Table:
+    # Not at import: it takes tenths of a second, and most tasks have nothing to explain.
+    notes = tuple((compile_text(text), rule) for rule in RULES for text in rule.notes)
+    return _Table(
+        tuple(_Compiled(rule, tuple(compile_text(text) for text in (*rule.says, *rule.notes))) for rule in RULES),
+        notes,
+        re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _rule in notes)),
+    )
 
 
 @dataclass
@@ -66,8 +80,8 @@ class Findings:
             # What went wrong before was repaired: CRIU tries some things again.
             self.found.clear()
             self.succeeded, self.failed = True, False
-        elif _ANY_NOTE.match(line.message):
-            rule = next(rule for pattern, rule in _NOTES if pattern.match(line.message))
+        elif _table().any_note.match(line.message):
+            rule = next(rule for pattern, rule in _table().notes if pattern.match(line.message))
             self._remember(rule, line)
 
     def _remember(self, rule: Rule, line: _log_lines.Line) -> None:
@@ -104,7 +118,7 @@ def diagnose_lines(lines: t.Iterable[str]) -> list[Diagnosis]:
 @functools.lru_cache(maxsize=1024)
 def rule_for(message: str) -> Rule | None:
     """The first rule that knows the message of an error."""
-    for one in _COMPILED:
+    for one in _table().compiled:
         if any(pattern.match(message) for pattern in one.says):
             return one.rule
     return None

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import typing as t
@@ -18,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
+    _diagnosis,
     _files,
     _image,
     _nic_records,
@@ -29,7 +31,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._manifest import Manifest
 
@@ -66,7 +70,7 @@ def dump(
 ) -> tuple[Manifest, list[str]]:
     """Dump, wait for LXC's teardown where the container is to stop, seal, publish.
 
-    Returns the manifest and warnings. Raises StasisError with `log_path`, `log_errors`, `rc` and `command`; then
+    Returns the manifest and warnings. Raises RunError with `log_path`, `log_errors`, `rc` and `command`; then
     the container runs as before unless the message says otherwise, and an older checkpoint is still in its place.
     """
     work = _workspace.Workspace(wanted.name, "dump")
@@ -81,7 +85,7 @@ def dump(
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
-        warnings = _run_criu(container, wanted, order, work, staging, locks)
+        warnings = _run_criu(runner, container, wanted, order, work, staging, locks)
     except Exception:
         work.keep(os.path.join(staging, "dump.log"))
         _image.discard(wanted.directory)
@@ -144,6 +148,7 @@ def finish(
 
 
 def _run_criu(
+    runner: _runner.Runner,
     container: Container,
     wanted: Wanted,
     order: DumpOrder,
@@ -178,10 +183,11 @@ def _run_criu(
     if committed and wanted.stop and container.init is not None and not container.init.alive:
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
         return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
-    raise _failure(done, container, wanted, work, staging, committed)
+    raise _failure(runner, done, container, wanted, work, staging, committed)
 
 
 def _failure(
+    runner: _runner.Runner,
     done: _runner.Completed,
     container: Container,
     wanted: Wanted,
@@ -190,27 +196,47 @@ def _failure(
     committed: bool,
 ) -> StasisError:
     log = _workspace.read_text(os.path.join(staging, "dump.log"))
-    errors = _criu_log.error_lines(log + "\n" + done.stderr)
+    text = log + "\n" + done.stderr
+    errors = _criu_log.error_lines(text)
     hook = work.read("hook.log").splitlines()
-    alive = container.init is not None and container.init.alive
+    diagnoses = _diagnosis.diagnose(text)
     if done.timed_out:
         cause = f"CRIU did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif done.rc == 0 and not committed:
         cause = "CRIU ended as if all were well, but never reached post-dump: this CRIU does not dump, or runs no action script."
     elif hook:
         cause = f"The hook stopped it: {hook[0]}"
-    elif errors:
-        cause = f"CRIU: {errors[0]}"
     else:
-        cause = f"CRIU ended with {done.rc} and gave no reason."
-    fate = "The container runs on as before." if alive else "The container's init is gone."
+        cause = cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
-    remedy = _criu_log.advice(errors) or f"Read {log_path}."
-    return StasisError(
+    fate, as_before = _fate(runner, container)
+    return RunError(
         f"{wanted.name} was not dumped. {cause}",
-        f"{fate} {remedy}",
+        f"{fate} {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
+        diagnoses=diagnoses,
+        as_before=as_before and not (done.timed_out or hook or committed),
         rc=done.rc,
         log_path=log_path,
         log_errors=hook + errors,
         command=list(done.argv),
     )
+
+
+def cause_of(diagnoses: t.Sequence[Diagnosis], errors: t.Sequence[str]) -> str:
+    """The likeliest cause in a sentence, with the line that says so; "" where the log says nothing."""
+    if diagnoses:
+        return f"{diagnoses[0].cause} The log says: {diagnoses[0].evidence}"
+    return f"CRIU: {errors[0]}" if errors else ""
+
+
+def _fate(runner: _runner.Runner, container: Container) -> tuple[str, bool]:
+    """What has become of a container that was not dumped, in a sentence; and whether it is as it was before."""
+    if container.init is None or not container.init.alive:
+        return "The container's init is gone.", False
+    with contextlib.suppress(StasisError):
+        state, _pid = _container.query(runner, container.name, container.lxc_path)
+        faults = _nics.attached(container.nics, runner)
+        if state == _container.RUNNING and not faults:
+            return "The container runs on as before.", True
+        return f"The container is {state}, but not as before. {' '.join(faults)}".rstrip(), False
+    return "The container's init is there, and more could not be found out.", False

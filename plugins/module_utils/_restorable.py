@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _compatibility,
     _image,
     _integrity,
+    _nics,
     _signing,
     _surroundings,
 )
@@ -64,3 +67,14 @@ def check_host(
             f"{wanted.name} cannot be restored here. {' '.join(one.what for one in refused)}", refused[0].remedy
         )
     return [f"{one.what} {one.remedy}" for one in differences]
+
+
+def check_network(container: Container, nics: t.Sequence[_nics.Nic], runner: Runner, *, will_stop: bool) -> None:
+    """Raise StasisError for bridges that are missing and names that are taken, but by the container that will be stopped."""
+    faults = _nics.free_names(nics, runner)
+    own = {nic.veth for nic in container.nics} if will_stop else set()
+    faults = [fault for fault in faults if not any(veth and veth in fault.split() for veth in own)]
+    if faults:
+        raise StasisError(
+            " ".join(faults), "Name another bridge or veth in the option nics, or put it right on the host."
+        )

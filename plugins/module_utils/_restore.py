@@ -20,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
+    _diagnosis,
     _dump,
     _files,
     _image,
@@ -31,6 +32,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -74,7 +76,7 @@ def restore(
     record: InstallRecord,
     order: RestoreOrder,
 ) -> Restored:
-    """Restore a stopped container; raises StasisError with `log_path`, `log_errors`, `rc` and `command`."""
+    """Restore a stopped container; raises RunError with `log_path`, `log_errors`, `rc` and `command`."""
     work = _workspace.Workspace(wanted.name, "restore")
     nics = work.file("nics")
     os.mkdir(nics, 0o700)
@@ -99,8 +101,10 @@ def restore(
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
     if done.rc != 0 or state != _container.RUNNING or init is None:
-        _after_failure(container, image, work, running=init is not None)
-        raise _failure(done, container, wanted, work, command, state)
+        nothing_ran = init is None and _RESUMED not in work.read("restore.log", 64 << 20)
+        if nothing_ran:
+            _take_back(container, image)
+        raise _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
     _remember(container, init, order.generation)
     warnings = [f"{container.name} runs again, but: {fault}" for fault in _nics.attached(order.nics, runner)]
     warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
@@ -152,10 +156,8 @@ def _write_rcfile(container: Container, nics: t.Sequence[_nics.Nic], work: _work
     return path
 
 
-def _after_failure(container: Container, image: Image, work: _workspace.Workspace, *, running: bool) -> None:
+def _take_back(container: Container, image: Image) -> None:
     """Take back what a restore that ran nothing has written: its record, and the fingerprint that it changed."""
-    if running or _RESUMED in work.read("restore.log", 64 << 20):
-        return
     now = _image.look(image.path)
     for record in now.consumed[len(image.consumed) :]:
         _image.add_record(image.path, f"undone {record.boot_id} {record.init_pid} {record.init_start}")
@@ -171,9 +173,14 @@ def _failure(
     work: _workspace.Workspace,
     command: list[str],
     state: str,
+    *,
+    nothing_ran: bool,
 ) -> StasisError:
     log = work.read("restore.log", 64 << 20)
-    errors = _criu_log.error_lines(log) or _criu_log.error_lines(work.read("lxc.log") + "\n" + done.stderr)
+    others = work.read("lxc.log") + "\n" + done.stderr
+    errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)
+    # liblxc says only that CRIU failed, unless it never came to that.
+    diagnoses = _diagnosis.diagnose(log) or _diagnosis.diagnose(others)
     hook = work.read("hook.log").splitlines()
     launcher = work.read("launcher.error").splitlines()
     if done.timed_out:
@@ -182,16 +189,18 @@ def _failure(
         cause = f"The launcher refused: {launcher[0]}"
     elif hook:
         cause = f"The hook stopped it: {hook[0]}"
-    elif errors:
-        cause = f"CRIU: {errors[0]}"
+    elif diagnoses or errors:
+        cause = _dump.cause_of(diagnoses, errors)
     elif not command:
         cause = "lxc-checkpoint never called the launcher."
     else:
         cause = f"lxc-checkpoint ended with {done.rc}, the container is {state}."
     log_path = work.file("restore.log") if log else work.file("lxc.log")
-    return StasisError(
+    return RunError(
         f"{container.name} was not restored. {cause}",
-        f"The checkpoint is still there. {_criu_log.advice(errors) or f'Read {log_path}.'}",
+        f"The checkpoint is still there. {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
+        diagnoses=diagnoses,
+        as_before=nothing_ran and state == _container.STOPPED and not (done.timed_out or launcher or hook),
         rc=done.rc,
         log_path=log_path,
         log_errors=launcher + hook + errors,

@@ -22,6 +22,7 @@ class Result:
 
     action: what was done, or in check mode would be: dump, restore, remove or none. state: the state of the
     checkpoint directory afterwards. command: the argv that ran or would run. stats: CRIU's, times in µs.
+    findings: of the preflight. diagnoses: on failure, the causes. retried: the tries before the last one.
     """
 
     changed: bool = False
@@ -33,6 +34,9 @@ class Result:
     init_pid: int = 0
     log_path: str = ""
     log_errors: list[str] = field(default_factory=list)
+    findings: list[dict[str, t.Any]] = field(default_factory=list)
+    diagnoses: list[dict[str, t.Any]] = field(default_factory=list)
+    retried: list[dict[str, t.Any]] = field(default_factory=list)
     rc: int = 0
     stale_reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -13,6 +13,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
 from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 
 DEFAULT_RETRIES = 2
+# Each try holds the container still for a moment.
+MOST_RETRIES = 20
 # Netlink messages, accepts and exits are a matter of milliseconds; a service that starts takes seconds.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 4.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import time
@@ -31,8 +32,7 @@ class Workspace:
         _files.make_directories(base)
         _prune(base, KEEP - 1)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self.path = os.path.join(base, f"{stamp}-{action}-{os.getpid()}")
-        os.mkdir(self.path, 0o700)
+        self.path = _make(os.path.join(base, f"{stamp}-{action}-{os.getpid()}"))
 
     def file(self, name: str) -> str:
         """The path of a file in it."""
@@ -61,6 +61,16 @@ def read_text(path: str, limit: int = 64 << 20) -> str:
             return stream.read(limit).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def _make(path: str) -> str:
+    """Make the directory; one of this run and second is there already where a try follows another at once."""
+    for number in itertools.count(1):
+        name = path if number == 1 else f"{path}-{number}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700)
+            break
+    return name
 
 
 def _prune(base: str, keep: int) -> None:

@@ -94,6 +94,16 @@ options:
       - For O(state=checkpointed); the default is V(refuse).
     type: str
     choices: [refuse, inhibit, ignore]
+  preflight:
+    description:
+      - What to do if M(stasis.lxc.lxc_checkpoint_preflight) finds something that makes the dump impossible. The same checks are
+        made before anything is frozen, in check mode as well; see RV(findings).
+      - V(refuse) fails, and the container is not touched. V(warn) tries it all the same, for a CRIU that can do more than the
+        preflight knows of, by a plugin or by O(criu_args).
+      - What may fail, or may be lost, never keeps the dump from being tried.
+      - For O(state=checkpointed); the default is V(refuse).
+    type: str
+    choices: [refuse, warn]
   verify:
     description:
       - How much of the checkpoint is compared with its manifest before CRIU reads it.
@@ -239,6 +249,15 @@ options:
       - For O(state=checkpointed) and O(state=restored); the default is V(4).
     type: int
     choices: [0, 1, 2, 3, 4]
+  retries:
+    description:
+      - How often to try again if CRIU fails for a cause that passes by itself, as unread messages in a netlink socket or a process
+        that is just ending. RV(diagnoses) calls such a cause V(transient).
+      - It is tried again, after 0.5 seconds and each time twice as long up to 4 seconds, only if the container is as it was
+        before, and at a restore only if nothing of it has run. All tries together have the time of O(timeout). See RV(retried).
+      - From 0 to 20.
+      - For O(state=checkpointed) and O(state=restored); the default is V(2).
+    type: int
   timeout:
     description:
       - Seconds after which the hook refuses CRIU's next event, so that CRIU rolls back by itself and the container runs on.
@@ -397,6 +416,80 @@ log_errors:
   returned: always
   type: list
   elements: str
+findings:
+  description:
+    - What the preflight found before a dump, the worst first; in check mode as well, and on failure too.
+    - What may still go wrong after the dump is a warning besides.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: A word for this kind of finding, see M(stasis.lxc.lxc_checkpoint_preflight).
+      type: str
+    severity:
+      description: V(blocks), V(may fail) or V(note).
+      type: str
+    subject:
+      description: The process, file or setting concerned.
+      type: str
+    what:
+      description: What is found, in one line.
+      type: str
+    remedy:
+      description: What to do about it, in one line.
+      type: str
+diagnoses:
+  description:
+    - On failure of CRIU or LXC the causes that their logs name, the likeliest first. The first is in RV(ignore:msg).
+    - M(stasis.lxc.criu_log_info) gives the same for a log from anywhere.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: A word for this cause, which stays the same.
+      type: str
+      sample: netlink_unread
+    class:
+      description: V(transient), V(configuration), V(environment) or V(impossible).
+      type: str
+    cause:
+      description: What went wrong, in one line.
+      type: str
+    evidence:
+      description: The line of the log.
+      type: str
+    remedy:
+      description: What to do about it, in one line.
+      type: str
+    reference:
+      description: Where to read on.
+      type: str
+retried:
+  description: The tries that failed before the last one, which succeeded or whose failure is told.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: As RV(diagnoses[].id), of its first cause.
+      type: str
+    cause:
+      description: As RV(diagnoses[].cause).
+      type: str
+    evidence:
+      description: As RV(diagnoses[].evidence).
+      type: str
+    log_path:
+      description: CRIU's log of it.
+      type: str
+    seconds:
+      description: How long it took.
+      type: float
+    waited:
+      description: Seconds until the next one.
+      type: float
 rc:
   description: On failure the exit code of CRIU or lxc-checkpoint.
   returned: always

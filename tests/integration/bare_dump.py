@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """bare_dump.py CRIU NAME LXC_PATH IMAGES OPTIONS: CRIU's own dump of a container that runs on, by the module's argv.
 
-OPTIONS: JSON of CriuOptions. Prints JSON: rc, and CRIU's error lines. Nothing of the module's checks is in the way.
+OPTIONS: JSON of CriuOptions, and `stop` for a dump that does not let it run on. Prints JSON: rc, and CRIU's error lines. Nothing of the module's checks is in the way.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ def main() -> None:
     """Dump, and say how it went."""
     criu, name, lxc_path, images, options = sys.argv[1:]
     container = _container.observe(SystemRunner(), name, lxc_path)
+    chosen = json.loads(options)
+    stop = chosen.pop("stop", False)
     assert container.init is not None, f"{name} does not run"
     argv = _criu_command.dump(
         criu,
-        _criu_command.CriuOptions(**json.loads(options)),
+        _criu_command.CriuOptions(**chosen),
         _criu_command.DumpFacts(
             init_pid=container.init.pid,
             images=images,
@@ -32,6 +34,7 @@ def main() -> None:
             cgroup_roots=tuple(_cgroups.criu_roots(container.cgroups)),
             mounts=container.mounts,
             tty=container.tty,
+            leave_running=not stop,
         ),
     )
     os.makedirs(images, mode=0o700)

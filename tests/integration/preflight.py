@@ -82,15 +82,19 @@ class Pre:
         assert answer["changed"] is False
         return answer
 
-    def dump(self, container: Container, top: Path | None = None, **options: t.Any) -> Answer:
-        """CRIU's own dump below top, without a check in its way: rc and error lines."""
+    def dump(self, container: Container, top: Path | None = None, program: str = "", **options: t.Any) -> Answer:
+        """CRIU's own dump below top, without a check in its way: rc and error lines. program: another CRIU.
+
+        The container must be afterwards what it was, unless the dump is to stop it and went well.
+        """
+        before = container.life()
         images = (top or self.lxc.session / "images") / f"{container.name}-{next(_numbers)}"
         done = run(
             "env",
             f"PYTHONPATH={self.module.collections}",
             sys.executable,
             str(Path(__file__).with_name("bare_dump.py")),
-            criu(),
+            program or criu(),
             container.name,
             str(container.lxc_path),
             str(images),
@@ -98,7 +102,8 @@ class Pre:
         )
         shutil.rmtree(images)
         found: Answer = json.loads(done.stdout)
-        assert container.running, "the container did not survive"
+        stopped = options.get("stop") and found["rc"] == 0
+        assert stopped or container.life() == before, "the container did not survive"
         return found
 
 

@@ -149,17 +149,28 @@ def test_failure_after_cgroups_were_left_behind_does_not_hinder_the_next_restore
     checkpoint.container.assert_counts()
 
 
-def test_what_criu_cannot_dump_is_said(lxc: Factory) -> None:
+def test_what_criu_cannot_dump_is_refused_before_the_freeze_and_explained_if_it_is_tried(lxc: Factory) -> None:
     checkpoint = lxc.start("files")
-    answer = fails(checkpoint, "checkpointed", stop=True, file_locks=False)
-    assert "lock" in " ".join(answer["log_errors"]).lower()
+    answer = checkpoint.refused(
+        "checkpointed", "It holds file locks", "Nothing was frozen", stop=True, file_locks=False
+    )
+    assert [one["id"] for one in answer["findings"]] == ["file-locks"]
+    answer = fails(checkpoint, "checkpointed", stop=True, file_locks=False, preflight="warn")
+    assert [one["id"] for one in answer["diagnoses"]] == ["file_locks"]
+    assert [one["id"] for one in answer["findings"]] == ["file-locks"]
+    first = answer["diagnoses"][0]
+    assert answer["msg"].index(first["cause"]) < answer["msg"].index(first["remedy"])
+    assert first["evidence"] in answer["log_errors"]
+    assert answer["retried"] == []
     assert answer["rc"] != 0
     assert checkpoint.container.ask("files") == "ok"
 
 
 def test_ghost_file_over_the_limit_is_said_and_fits_with_a_larger_one(lxc: Factory) -> None:
     checkpoint = lxc.start("files")
-    answer = fails(checkpoint, "checkpointed", stop=True, ghost_limit=1)
+    checkpoint.refused("checkpointed", "ghost_limit is 1", stop=True, ghost_limit=1)
+    answer = fails(checkpoint, "checkpointed", stop=True, ghost_limit=1, preflight="warn")
+    assert answer["diagnoses"][0]["id"] == "ghost_limit"
     assert "ghost_limit" in answer["msg"]
     assert checkpoint.container.ask("files") == "ok"
     checkpoint.checkpointed(stop=True, ghost_limit=1 << 20)

@@ -19,7 +19,7 @@ import pytest
 from conftest import Factory
 from containers import Container, run, until
 from fuse import Fuse
-from preflight import CRIU, Pre, bind, fails, named, only, ready
+from preflight import CRIU, Pre, bind, criu, fails, named, only, ready
 
 _numbers = itertools.count(1)
 
@@ -107,6 +107,10 @@ def test_lxc_attach_blocks_where_the_container_stops(pre: Pre) -> None:
         assert finding["severity"] == "blocks"
         assert "sleep (pid " in finding["subject"]
         assert pre.dump(container)["rc"] == 0, "that it is left out is no error to CRIU, which is why it is refused"
+        assert session.poll() is None
+        assert pre.dump(container, stop=True)["rc"] == 0
+        session.wait(20)
+        until(lambda: container.state == "STOPPED", 20)
     finally:
         session.kill()
         session.wait()
@@ -124,12 +128,25 @@ def test_frozen_container_blocks(pre: Pre) -> None:
     container.lxc("freeze")
     answer = pre.ask(container)
     assert only(answer, "blocks") == ["frozen"]
+    dumped = pre.dump(container)
+    assert dumped["rc"] != 0
+    assert any("Timeout reached" in line for line in dumped["errors"]), dumped["errors"]
     container.lxc("unfreeze")
     assert pre.ask(container)["verdict"] == "ready"
 
 
 def test_stopped_container_blocks(pre: Pre) -> None:
-    assert only(pre.ask(pre.create("nothing")), "blocks") == ["not-running"]
+    container = pre.start("nothing")
+    init = container.init_pid
+    container.stop()
+    assert only(pre.ask(container), "blocks") == ["not-running"]
+    images = pre.lxc.session / "no-images"
+    images.mkdir()
+    dumped = run(
+        criu(), "dump", "--no-default-config", "-t", str(init), "-D", str(images), "-o", "dump.log", check=False
+    )
+    assert dumped.returncode != 0
+    assert "No such process" in (images / "dump.log").read_text()
 
 
 def test_disk_without_room_blocks(pre: Pre) -> None:
@@ -230,6 +247,28 @@ def test_criu_that_is_too_old_for_the_kernel_blocks(pre: Pre) -> None:
     answer = pre.ask(container, criu_path=imitation)
     assert only(answer, "blocks") == ["old-criu"]
     assert "3.15" in named(answer, "old-criu")["what"]
+
+
+def test_criu_of_the_distribution_blocks_where_it_does_not_work(pre: Pre) -> None:
+    folder = pre.lxc.session / "distribution"
+    folder.mkdir()
+    # Into our own directory; nothing is installed.
+    run("sh", "-c", f"cd {folder} && apt-get -q -o APT::Sandbox::User=root download criu && dpkg-deb -x criu_*.deb .")
+    program = str(folder / "usr/sbin/criu")
+    answer = pre.ask(pre.start("nothing"), criu_path=program)
+    if "old-criu" not in only(answer, "blocks"):
+        pytest.skip(f"NOT TESTED on this host: its own CRIU {answer['criu_version']} is new enough for its kernel")
+    process = subprocess.Popen(["setsid", "sleep", "60"], stdin=subprocess.DEVNULL)
+    try:
+        images = folder / "images"
+        images.mkdir()
+        options = ["-t", str(process.pid), "-D", str(images), "-o", "dump.log", "--leave-running", "--shell-job"]
+        dumped = run(program, "dump", *options, check=False)
+        assert dumped.returncode != 0
+        assert "vDSO" in (images / "dump.log").read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_file_that_is_no_criu_blocks(pre: Pre) -> None:

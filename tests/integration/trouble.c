@@ -90,6 +90,14 @@ static void stay(void)
         pause();
 }
 
+/* The situation lasts until somebody makes /tmp/go. */
+static void stay_until_told(void)
+{
+    ready();
+    while (access("/tmp/go", F_OK) < 0)
+        usleep(20000);
+}
+
 /* Everything that CRIU keeps, so that none of it may be reported as blocking. */
 static void ordinary(void)
 {
@@ -364,10 +372,14 @@ static void netlink_unread(void)
         struct rtgenmsg body;
     } question = {{.nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}, {.rtgen_family = AF_UNSPEC}};
     int link = need(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE), "netlink");
+    static char answer[65536];
 
     question.head.nlmsg_len = sizeof(question);
     need(bind(link, (struct sockaddr *)&name, sizeof(name)), "bind");
     need(send(link, &question, sizeof(question), 0), "send");
+    stay_until_told();
+    while (recv(link, answer, sizeof(answer), MSG_DONTWAIT) > 0)
+        continue;
     stay();
 }
 
@@ -407,8 +419,9 @@ static void tcp_pair(void)
     need(listen(listener, 5), "listen");
     need(getsockname(listener, (struct sockaddr *)&here, &size), "getsockname");
     need(connect(client, (struct sockaddr *)&here, size), "connect");
-    if (!*argument)
-        need(accept(listener, NULL, NULL), "accept");
+    if (*argument)
+        stay_until_told();
+    need(accept(listener, NULL, NULL), "accept");
     stay();
 }
 

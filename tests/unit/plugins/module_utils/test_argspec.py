@@ -22,6 +22,7 @@ OTHER: dict[str, t.Any] = {
     "force": True,
     "allow_stale": True,
     "autostart": "inhibit",
+    "preflight": "warn",
     "verify": "size",
     "sign_key": "/etc/stasis/sign.pem",
     "verify_key": "/etc/stasis/sign.pub",
@@ -42,6 +43,7 @@ OTHER: dict[str, t.Any] = {
     "criu_path": "/opt/criu/sbin/criu",
     "criu_config": "/etc/criu/web.conf",
     "verbosity": 1,
+    "retries": 5,
     "timeout": 9,
     "kill_timeout": 8,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _checkpoint,
     _container,
     _criu_command,
+    _diagnosis,
     _dump,
     _files,
     _host,
@@ -22,15 +24,18 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _install_record,
     _network_lock,
     _nics,
+    _preflight,
     _restore,
     _rootfs,
     _runner,
     _surroundings,
     _workspace,
 )
+from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
 from ansible_collections.stasis.lxc.plugins.module_utils._autostart import Autostart
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._findings import BLOCKS, MAY_FAIL, NOTE, Finding
 from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
@@ -51,6 +56,11 @@ RECORD = InstallRecord(1, 1, "0.1.0", CRIU, "4.2", "source", "/usr/libexec/hook"
 HOST = Host("6.18.5", "x86_64", "A CPU", BOOT, 100.0, CRIU, "4.2.1", "", "5.0.2", True)
 VETH = _nics.Nic(0, "veth", name="eth0", veth="veth1a2b", bridge="lxcbr0", mac="fe:00:00:00:00:01", mtu=1500)
 SURROUNDINGS = {"lsm": {"kind": "none", "label": ""}, "addresses": [], "rootfs": "dir:/rootfs"}
+BPF = Finding("descriptor", BLOCKS, "systemd (pid 7)", "It is open on bpf-prog.", "Stop it.")
+FANOTIFY = Finding("fanotify", MAY_FAIL, "av (pid 8)", "It watches a file system.", "Stop it.")
+NETLINK = Finding("netlink-data", MAY_FAIL, "udevd (pid 9)", "9 bytes wait.", "Run it again.")
+ZOMBIE = Finding("zombie", NOTE, "x (pid 10)", "It is a zombie.", "Nothing needs to be done.")
+RISKS = [FANOTIFY, NETLINK, replace(FANOTIFY, subject="av (pid 11)"), ZOMBIE]
 RESTORED = Process(7777, 222222, "init")
 
 
@@ -63,6 +73,7 @@ class House:
     monkeypatch: pytest.MonkeyPatch
     found: Container
     calls: list[Call] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
     def run(self, *, check_mode: bool, **options: t.Any) -> Result:
         runner = StrictRunner(*self.calls)
@@ -91,6 +102,7 @@ def house(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> House:
     monkeypatch.setattr(_install_record, "verify", lambda _record: None)
     monkeypatch.setattr(_host, "observe", lambda *_arguments: HOST)
     monkeypatch.setattr(_container, "observe", lambda *_arguments: made.found)
+    monkeypatch.setattr(_preflight, "findings", lambda *_arguments: made.findings)
     monkeypatch.setattr(_nics, "free_names", lambda *_arguments: [])
     monkeypatch.setattr(_surroundings, "record", lambda *_arguments: SURROUNDINGS)
     return made
@@ -197,6 +209,10 @@ def _bad_nic(house: House) -> None:
     house.found = replace(house.found, nics=(replace(VETH, problems=("eth0 is odd.",)),))
 
 
+def _blocked(house: House) -> None:
+    house.findings = [BPF, *RISKS]
+
+
 def _trash(house: House) -> None:
     checkpointed(house)
     write(f"{_image.trash_path(house.directory)}/pages-1.img", "old")
@@ -258,6 +274,11 @@ CASES: dict[str, tuple[Prepare, dict[str, t.Any], str]] = {
     "stopped otherwise": (_stale, {"stop": True}, "is stale: The configuration of the container has changed"),
     "stopped without": (stop, {"stop": True}, "there is no checkpoint"),
     "frozen": (_frozen, {}, "is frozen"),
+    "blocked by the preflight": (
+        _blocked,
+        {"stop": True},
+        "cannot be checkpointed. systemd (pid 7): It is open on bpf",
+    ),
     "bad NIC": (_bad_nic, {}, "eth0 is odd."),
     "autostart": (_autostarted, {"stop": True}, "would be started by"),
     "autostart inhibited": (_autostarted, {"stop": True, "autostart": "inhibit"}, "dump"),
@@ -524,3 +545,119 @@ def test_directory_is_checked_before_anything_is_observed(house: House) -> None:
     for state in ("checkpointed", "restored", "absent"):
         with pytest.raises(StasisError, match="above directory"):
             house.run(check_mode=True, state=state, directory="/tmp/web1")
+
+
+#
+# Preflight and retries
+#
+
+
+def test_what_may_fail_is_told_in_a_line_for_each_kind_and_what_the_dump_has_settled_is_not(house: House) -> None:
+    house.findings = RISKS
+    result = house.run(check_mode=True)
+    assert [one["id"] for one in result.findings] == ["fanotify", "netlink-data", "fanotify", "zombie"]
+    assert result.warnings == [
+        "Preflight, fanotify, may fail: av (pid 8) (and 1 more of this kind, see findings): "
+        "It watches a file system. Stop it.",
+        "Preflight, netlink-data, may fail: udevd (pid 9): 9 bytes wait. Run it again.",
+    ]
+    acts_are_faked(house.monkeypatch, house)
+    done = house.run(check_mode=False)
+    assert done.findings == result.findings
+    assert done.warnings == result.warnings[:1]
+
+
+def test_refusal_carries_every_finding(house: House) -> None:
+    _blocked(house)
+    with pytest.raises(StasisError) as refusal:
+        house.run(check_mode=True)
+    assert len(refusal.value.data["findings"]) == 5
+    assert refusal.value.remedy == "Nothing was frozen. Stop it."
+
+
+def test_what_blocks_is_tried_all_the_same_where_the_task_says_so(house: House) -> None:
+    _blocked(house)
+    predicted = house.run(check_mode=True, preflight="warn")
+    assert predicted.action == "dump"
+    assert predicted.warnings[0] == "Preflight, descriptor, blocks: systemd (pid 7): It is open on bpf-prog. Stop it."
+    acts_are_faked(house.monkeypatch, house)
+    done = house.run(check_mode=False, preflight="warn")
+    assert done.changed
+    assert not any("bpf" in line for line in done.warnings), "it was dumped, so it did not block"
+
+
+def test_preflight_knows_what_the_configuration_of_criu_allows(house: House) -> None:
+    asked = []
+
+    def findings(_runner: object, _container: object, _host: object, options: t.Any) -> list[Finding]:
+        asked.append(options)
+        return []
+
+    house.monkeypatch.setattr(_preflight, "findings", findings)
+    path = write(f"{house.top}/criu.conf", "# ours\nshell-job\nenable-fs ramfs # odd\n")
+    house.run(check_mode=True, stop=True, criu_config=path, criu_args=["--allow-uprobes"])
+    (options,) = asked
+    assert (options.stop, options.directory) == (True, house.directory)
+    assert options.allows.shell_job
+    assert options.allows.uprobes
+    assert options.allows.file_systems == {"ramfs"}
+
+
+def unread(**changes: t.Any) -> RunError:
+    line = "(00.1) Error (criu/sk-netlink.c:77): netlink: The socket has data to read"
+    given: dict[str, t.Any] = {"diagnoses": _diagnosis.diagnose(line), "as_before": True, "rc": 1, **changes}
+    return RunError("web1 was not dumped.", "Try again.", **given)
+
+
+def failing(house: House, *failures: StasisError) -> list[tuple[t.Any, ...]]:
+    """The dumps to come: they fail in this way, and then work. Returns what each was given."""
+    acts_are_faked(house.monkeypatch, house)
+    works, left, given = _dump.dump, list(failures), []
+
+    def dump(*arguments: t.Any) -> t.Any:
+        given.append(arguments)
+        if left:
+            raise left.pop(0)
+        return works(*arguments)
+
+    house.monkeypatch.setattr(_dump, "dump", dump)
+    house.monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    return given
+
+
+def test_dump_is_tried_again_with_what_is_there_then(house: House) -> None:
+    given = failing(house, unread())
+    first = house.found
+    now = replace(first, tty="tty[8803:16]")
+
+    def observe(*_arguments: t.Any) -> Container:
+        return now if given else first
+
+    house.monkeypatch.setattr(_container, "observe", observe)
+    done = house.run(check_mode=False)
+    assert done.changed
+    assert [one["id"] for one in done.retried] == ["netlink_unread"]
+    assert [arguments[1] for arguments in given] == [first, now]
+    assert "tty[8803:16]" in given[1][3].argv
+
+
+def test_failure_that_stays_is_told_with_the_tries_before_it_and_the_findings(house: House) -> None:
+    house.findings = [NETLINK]
+    given = failing(house, unread(), unread(), unread())
+    with pytest.raises(StasisError) as failure:
+        house.run(check_mode=False)
+    assert len(given) == 3
+    assert [one["id"] for one in failure.value.data["retried"]] == ["netlink_unread"] * 2
+    assert failure.value.data["diagnoses"][0]["class"] == "transient"
+    assert failure.value.data["findings"][0]["id"] == "netlink-data"
+
+
+def test_container_that_is_another_by_then_is_not_dumped(house: House) -> None:
+    given = failing(house, unread())
+    first = house.found
+    house.monkeypatch.setattr(
+        _container, "observe", lambda *_arguments: replace(first, init=RESTORED) if given else first
+    )
+    with pytest.raises(StasisError, match="not what it was at the first try"):
+        house.run(check_mode=False)
+    assert len(given) == 1

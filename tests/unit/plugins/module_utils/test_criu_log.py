@@ -156,25 +156,3 @@ def test_characters_that_would_upset_a_terminal_are_replaced() -> None:
 
 def test_no_text_has_no_errors() -> None:
     assert _criu_log.error_lines("") == []
-
-
-def test_the_meaningful_line_is_the_one_that_a_rule_knows() -> None:
-    lines = ["(00.01) Error (a.c:1): odd", "(00.02) Error (b.c:1): File x has bad size 9 (expect 4)"]
-    assert _criu_log.first_meaningful(lines) == lines[1]
-
-
-def test_the_meaningful_line_is_the_first_where_no_rule_knows_one() -> None:
-    assert _criu_log.first_meaningful(["one", "two"]) == "one"
-
-
-def test_no_lines_have_no_meaningful_one() -> None:
-    assert _criu_log.first_meaningful([]) == ""
-
-
-def test_the_first_known_line_gives_the_advice() -> None:
-    lines = ["Error (a.c:1): In-flight connection (l) for 1", "Error (b.c:1): Unexpected rt vDSO area bounds"]
-    assert "skip_in_flight" in _criu_log.advice(lines)
-
-
-def test_an_unknown_cause_has_no_advice() -> None:
-    assert _criu_log.advice(["Error (a.c:1): something new"]) == ""

@@ -136,3 +136,10 @@ def test_inherited_lock_outlives_who_took_it(safe_dir: str) -> None:
 def test_lock_file_is_private(safe_dir: str) -> None:
     with _workspace.locked("web1", "/l", 0, f"{safe_dir}/run"):
         assert {entry[:6] for entry in tree(f"{safe_dir}/run").values()} == {"100600"}
+
+
+def test_tries_of_one_second_have_a_directory_each(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 11, 22, 0, 0, 0, 6, 326, 0)))
+    paths = [_workspace.Workspace("web1", "dump", safe_dir).path for _try in range(3)]
+    first = f"{safe_dir}/web1/20261122T000000-dump-{os.getpid()}"
+    assert paths == [first, f"{first}-2", f"{first}-3"]
