@@ -7,6 +7,7 @@
  *
  *   workload init          runs each line of /etc/workload as a command of this program, and reaps
  *   workload counter PORT  counts in /tmp/counter, twenty times a second, and serves TCP (see serve())
+ *   workload counter6 PORT the same over IPv6 (and IPv4)
  *   workload loopback      sends itself verified bytes over 127.0.0.1; /tmp/loopback: `BYTES ERRORS CONNECTIONS`
  *   workload files         holds locks, deleted files, pipes and more; checks them when asked
  *   workload memory MIB    holds memory with a pattern; checks it when asked
@@ -112,13 +113,16 @@ struct client {
     unsigned long long sent;
 };
 
-static int listen_on(int port)
+static int listen_on(int port, int family)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+    struct sockaddr_in6 address6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 16))
+    if ((family == AF_INET6 ? bind(fd, (struct sockaddr *)&address6, sizeof(address6))
+                            : bind(fd, (struct sockaddr *)&address, sizeof(address))) ||
+        listen(fd, 16))
         die("listen");
     return fd;
 }
@@ -181,10 +185,10 @@ static long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-static void __attribute__((noreturn)) run_counter(int port)
+static void __attribute__((noreturn)) run_counter(int port, int family)
 {
     static struct client clients[16];
-    int listener = listen_on(port), count = 0;
+    int listener = listen_on(port, family), count = 0;
     unsigned long counter = 0, accepts = 0;
     long long next = now_ms();
 
@@ -258,7 +262,7 @@ static void *send_all(void *arg)
 static void __attribute__((noreturn)) run_loopback(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(7001), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener = listen_on(7001), out = socket(AF_INET, SOCK_STREAM, 0), in, extra = 0;
+    int listener = listen_on(7001, AF_INET), out = socket(AF_INET, SOCK_STREAM, 0), in, extra = 0;
     pthread_t one, two;
 
     if (connect(out, (struct sockaddr *)&address, sizeof(address)))
@@ -547,7 +551,9 @@ static int run(int argc, char **argv)
 
     make_pattern();
     if (!strcmp(word, "counter"))
-        run_counter((int)number);
+        run_counter((int)number, AF_INET);
+    if (!strcmp(word, "counter6"))
+        run_counter((int)number, AF_INET6);
     if (!strcmp(word, "loopback"))
         run_loopback();
     if (!strcmp(word, "files"))

@@ -91,6 +91,14 @@ class Ground:
         run("mount", *argv, str(target))
         self.closing.callback(run, "umount", str(target))
 
+    def need_module(self, name: str, there: str) -> None:
+        """Raise UnavailableError where the kernel has no such part. there: `FILE WORD`, where it shows."""
+        path, word = there.split()
+        if word not in Path(path).read_text() and shutil.which("modprobe"):
+            run("modprobe", name, check=False)
+        if word not in Path(path).read_text():
+            raise UnavailableError(f"the kernel has no {word}")
+
     def need(self, *programs: str) -> None:
         """Raise UnavailableError where one of them is not installed."""
         for program in programs:

@@ -5,8 +5,14 @@
 
 from __future__ import annotations
 
-from containers import Nic, veth
-from kind import ADDRESS, Ground, Kind, Subject
+import json
+
+from containers import NETWORK, PORT, Nic, run, veth
+from kind import ADDRESS, Facts, Ground, Kind, Subject
+from mounts import BindMounts, Lxcfs
+from storage import Btrfs, Loop, Lvm
+
+PREFIX6 = f"fd00:{NETWORK.split('.')[-1]}:"
 
 
 class Plain(Kind):
@@ -26,6 +32,10 @@ class HostNetwork(Kind):
     def create(self, ground: Ground) -> Subject:
         return ground.subject(nics=[Nic("none")], address="127.0.0.1")
 
+    def facts(self, subject: Subject) -> Facts:
+        # The host's interfaces are its own affair.
+        return {key: value for key, value in super().facts(subject).items() if key != "links"}
+
 
 class SeveralNics(Kind):
     title = "three veths, in two bridges and in none"
@@ -40,4 +50,44 @@ class SeveralNics(Kind):
         return ground.subject(nics=nics)
 
 
-ALL: list[Kind] = [Plain(), NoNic(), HostNetwork(), SeveralNics()]
+class Ipv6(Kind):
+    title = "IPv6 addresses, and a TCP connection over IPv6"
+
+    def create(self, ground: Ground) -> Subject:
+        run("ip", "address", "add", f"{PREFIX6}:1/64", "dev", ground.bridge.name, "nodad")
+        nic = veth(ground.bridge.name, ADDRESS, ipv6_address=f"{PREFIX6}:9/64", ipv6_gateway=f"{PREFIX6}:1")
+        return ground.subject(f"counter6 {PORT}", nics=[nic], address=f"{PREFIX6}:9")
+
+    def facts(self, subject: Subject) -> Facts:
+        found = super().facts(subject)
+        assert any(f"{PREFIX6}:9/64" in link for link in found["links"]), found["links"]
+        routes = json.loads(subject.inside("ip", "-j", "-6", "route"))
+        return {**found, "routes": sorted(f"{one['dst']} {one.get('gateway', '')} {one['dev']}" for one in routes)}
+
+
+class Macvlan(Kind):
+    title = "macvlan, bridge mode"
+
+    def create(self, ground: Ground) -> Subject:
+        # A macvlan does not reach its parent's own address, so the host has a macvlan beside it.
+        parent, end = ground.link("m", "type", "veth", "peer", "name", f"{ground.bridge.name}e"), ground.bridge.name
+        run("ip", "link", "set", f"{ground.bridge.name}e", "up", "master", end)
+        nic = Nic(
+            "macvlan",
+            {"flags": "up", "link": parent, "macvlan.mode": "bridge", "ipv4.address": f"{ADDRESS}/24"},
+        )
+        return ground.subject(nics=[nic])
+
+
+ALL: list[Kind] = [
+    Plain(),
+    NoNic(),
+    HostNetwork(),
+    SeveralNics(),
+    Macvlan(),
+    Loop(),
+    Btrfs(),
+    Lvm(),
+    BindMounts(),
+    Lxcfs(),
+]

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -25,7 +26,7 @@ sys.path.insert(0, str(BUNDLE / "integration"))
 
 import host as host_facts
 import hygiene
-from containers import BASE, Bridge
+from containers import BASE, PREFIX, Bridge
 from kind import Ground, Kind, Subject, UnavailableError, make_bridge
 from kinds import ALL
 from module import Answer, Checkpoint, Module
@@ -70,7 +71,7 @@ def main() -> int:
         for kind in ALL:
             if wanted and kind.name not in wanted:
                 continue
-            result = attempt(kind, host)
+            result = attempt(kind, host, folder / "logs")
             wrong = compare(result, expected.get(kind.name, {}), host["id"])
             bad += bool(wrong)
             text = json.dumps(result, indent=4, sort_keys=True, ensure_ascii=False)
@@ -101,8 +102,11 @@ def compare(result: Result, expected: t.Mapping[str, t.Any], host: str) -> str:
     return f"NOT EXPECTED: {missing[0]!r} is not in the evidence" if missing else ""
 
 
-def attempt(kind: Kind, host: Result) -> Result:
-    """Try one kind, whatever comes of it; the host is as before afterwards, or that is the failure."""
+def attempt(kind: Kind, host: Result, logs: Path) -> Result:
+    """Try one kind, whatever comes of it; the host is as before afterwards, or that is the failure.
+
+    logs: where the module's logs of a failure are kept, below the kind's name.
+    """
     began = time.monotonic()
     before = hygiene.snapshot()
     result: Result = {
@@ -121,6 +125,8 @@ def attempt(kind: Kind, host: Result) -> Result:
     except Exception as exc:  # noqa: BLE001 # whatever it is, the other kinds are tried all the same
         result["result"] = FAILED
         result["evidence"] += [f"{type(exc).__name__}: {exc}", *_where(exc)]
+        for path in Path("/var/log/stasis").glob(f"{PREFIX}*"):
+            shutil.copytree(path, logs / kind.name, dirs_exist_ok=True)
     hygiene.clean()
     left = hygiene.differences(before, hygiene.snapshot(), shared=bool(os.environ.get("STASIS_SHARED_HOST")))
     if left:
