@@ -55,7 +55,8 @@ def parse_mounts(mountinfo: str) -> dict[str, str]:
     return found
 
 
-def _v1_mount(mounts: t.Mapping[str, str], controllers: t.Sequence[str]) -> str | None:
+def v1_mount(mounts: t.Mapping[str, str], controllers: t.Sequence[str]) -> str | None:
+    """Where the v1 hierarchy with these controllers is mounted. mounts: of parse_mounts()."""
     for options, mount in mounts.items():
         if options and set(controllers) <= set(options.split(",")):
             return mount
@@ -85,7 +86,7 @@ def payload(cgroup: str, init_mountinfo: str, host_mountinfo: str, v2_controller
                 found.append(Hierarchy(tuple(v2_controllers.split()), mounts[""], root, True))
             continue
         controllers = names.split(",")
-        mount = _v1_mount(mounts, controllers)
+        mount = v1_mount(mounts, controllers)
         if mount is not None:
             found.append(Hierarchy(tuple(controllers), mount, _without_init_subgroup(path), False))
     return found

@@ -17,6 +17,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
     _autostart,
+    _cgroup_yard,
     _cgroups,
     _container,
     _criu_command,
@@ -200,6 +201,7 @@ def _dump_order(
     init = container.init
     if init is None:
         raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
+    yard = _cgroup_yard.observe()
     argv = _criu_command.dump(
         host.criu_path,
         wanted.criu,
@@ -208,6 +210,7 @@ def _dump_order(
             images=_image.staging_path(wanted.directory),
             hook=record.hook,
             cgroup_roots=tuple(_cgroups.criu_roots(container.cgroups)),
+            cgroup_yard=_cgroup_yard.PATH if yard else "",
             mounts=container.mounts,
             tty=container.tty,
             network_lock=lock_method.criu,
@@ -242,7 +245,7 @@ def _dump_order(
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
     _manifest.check_draft(draft)
-    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit)
+    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard)
 
 
 def _restore_container(

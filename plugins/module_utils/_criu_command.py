@@ -49,6 +49,7 @@ class DumpFacts:
     """What a dump needs to know about the running container.
 
     cgroup_roots: values of --cgroup-root in liblxc's form (`controllers:path`).
+    cgroup_yard: a directory with the host's cgroup hierarchies, or empty for CRIU to mount them itself.
     mounts: the bind mounts of the container's configuration.
     tty: liblxc's id of the console, `tty[RDEV:DEV]` in hex, or empty where there is none.
     network_lock: CRIU's own method: skip, nftables or iptables.
@@ -59,6 +60,7 @@ class DumpFacts:
     images: str
     hook: str
     cgroup_roots: tuple[str, ...] = ()
+    cgroup_yard: str = ""
     mounts: tuple[MountMap, ...] = ()
     tty: str = ""
     network_lock: str = "skip"
@@ -273,6 +275,8 @@ def _dump_common(options: CriuOptions, facts: DumpFacts) -> list[str]:
     argv = ["-t", str(facts.init_pid), "--network-lock", facts.network_lock]
     for root in facts.cgroup_roots:
         argv += ["--cgroup-root", root]
+    if facts.cgroup_yard:
+        argv += ["--cgroup-yard", facts.cgroup_yard]
     for mount in (*facts.mounts, *options.external_mounts):
         argv += ["--ext-mount-map", f"/{mount.target}:{mount.target}"]
     if facts.tty:

@@ -11,11 +11,12 @@ import contextlib
 import os
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
     _cgroup_tree,
+    _cgroup_yard,
     _container,
     _criu_log,
     _criu_stats,
@@ -43,12 +44,13 @@ _TEARDOWN_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class DumpOrder:
-    """What to dump: the argv, the hook's lock method, and the draft of the manifest."""
+    """What to dump: the argv, the hook's lock method, the draft of the manifest, and the links of the cgroup yard."""
 
     argv: tuple[str, ...]
     lock_by_hook: bool
     draft: t.Mapping[str, t.Any]
     inhibit: bool
+    yard: t.Mapping[str, str] = field(default_factory=dict)
 
 
 def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:
@@ -82,6 +84,7 @@ def dump(
         if container.tty:
             _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
         _surroundings.record_cpu(runner, order.argv[0], staging)
+        _cgroup_yard.make(order.yard)
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _cgroup_yard,
     _checkpoint,
     _container,
     _criu_command,
@@ -105,6 +106,7 @@ def house(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> House:
     monkeypatch.setattr(_preflight, "findings", lambda *_arguments: made.findings)
     monkeypatch.setattr(_nics, "free_names", lambda *_arguments: [])
     monkeypatch.setattr(_surroundings, "record", lambda *_arguments: SURROUNDINGS)
+    monkeypatch.setattr(_cgroup_yard, "observe", lambda: {"unified": "/sys/fs/cgroup"})
     return made
 
 
@@ -346,7 +348,11 @@ def test_diff_shows_both_sides(house: House) -> None:
 
 def test_command_is_the_builders_with_what_was_observed(house: House) -> None:
     facts = _criu_command.DumpFacts(
-        init_pid=INIT.pid, images=_image.staging_path(house.directory), hook=RECORD.hook, leave_running=False
+        init_pid=INIT.pid,
+        images=_image.staging_path(house.directory),
+        hook=RECORD.hook,
+        cgroup_yard="/run/stasis/cgroups",
+        leave_running=False,
     )
     result = house.run(check_mode=True, stop=True)
     assert result.command == _criu_command.dump(CRIU, _criu_command.CriuOptions(), facts)

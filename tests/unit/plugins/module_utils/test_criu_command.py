@@ -167,6 +167,7 @@ DUMP_FACTS: list[tuple[dict[str, t.Any], str, list[str], list[str]]] = [
         [],
         ["--cgroup-root", "cpu,cpuacct:/lxc.payload.web1", "--cgroup-root", "pids:/lxc.payload.web1"],
     ),
+    ({"cgroup_yard": "/run/stasis/cgroups"}, "skip", [], ["--cgroup-yard", "/run/stasis/cgroups"]),
     (
         {"mounts": (MountMap("lib", "/usr/lib"), MountMap("srv/a", "/srv/b"))},
         "skip",
@@ -244,14 +245,14 @@ def test_everything_at_once_is_exactly_this() -> None:
         criu_config="/etc/c",
         verbosity=2,
     )
-    facts = DumpFacts(1, "/i", "/h", ("pids:p",), (MountMap("a", "/a"),), "tty[1:2]", "iptables", True, "../1", True)
+    facts = DumpFacts(1, "/i", "/h", ("pids:p",), "/y", (MountMap("a", "/a"),), "tty[1:2]", "iptables", True, "../1", True)
     # fmt: off
     assert dump(options, facts) == [
         "/opt/criu/sbin/criu", "dump", "--no-default-config", "--config", "/etc/c", "-D", "/i", "-o", "dump.log", "-v2",
         "--action-script", "/h", "--manage-cgroups=strict", "--ext-mount-map", "auto", "--enable-external-sharing",
         "--enable-external-masters", "--enable-fs", "hugetlbfs", "--enable-fs", "tracefs", "-t", "1",
-        "--network-lock", "iptables", "--cgroup-root", "pids:p", "--ext-mount-map", "/a:a", "--ext-mount-map", "/m:m",
-        "--ext-mount-map", "/dev/console:console", "--external", "tty[1:2]", "--ghost-limit", "9",
+        "--network-lock", "iptables", "--cgroup-root", "pids:p", "--cgroup-yard", "/y", "--ext-mount-map", "/a:a",
+        "--ext-mount-map", "/m:m", "--ext-mount-map", "/dev/console:console", "--external", "tty[1:2]", "--ghost-limit", "9",
         "--prev-images-dir", "../1", "--track-mem", "--leave-running", "-j",
     ]
     # fmt: on
