@@ -245,7 +245,9 @@ def test_everything_at_once_is_exactly_this() -> None:
         criu_config="/etc/c",
         verbosity=2,
     )
-    facts = DumpFacts(1, "/i", "/h", ("pids:p",), "/y", (MountMap("a", "/a"),), "tty[1:2]", "iptables", True, "../1", True)
+    facts = DumpFacts(
+        1, "/i", "/h", ("pids:p",), "/y", (MountMap("a", "/a"),), "tty[1:2]", "iptables", True, "../1", True
+    )
     # fmt: off
     assert dump(options, facts) == [
         "/opt/criu/sbin/criu", "dump", "--no-default-config", "--config", "/etc/c", "-D", "/i", "-o", "dump.log", "-v2",
