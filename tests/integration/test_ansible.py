@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Factory
 from module import Checkpoint, Module
+from preflight import Pre
 
 # Real interpreters, which the bootstrap has linked.
 PYTHONS = sorted(
@@ -79,6 +80,54 @@ def test_playbook_shows_the_states_in_diff_mode(lxc: Factory) -> None:
     result = json.loads(found.read_text())
     assert result["diff"]["before"] == {"container": "running", "checkpoint": "absent"}
     assert result["diff"]["after"] == {"container": "stopped", "checkpoint": "sealed"}
+
+
+def test_playbook_preflight_prints_one_table_of_all_hosts(lxc: Factory, trouble: Path) -> None:
+    pre = Pre(lxc, trouble)
+    good, bad = pre.start("nothing"), pre.start("io-uring")
+    checkpoint = lxc.checkpoint(good)
+    inventory = checkpoint.module.scratch / "inventory.json"
+    # The same machine under two names, and one that is not there.
+    hosts = {name: {"ansible_connection": "local"} for name in ("first", "second-host")}
+    hosts["away"] = {"ansible_host": "192.0.2.1", "ansible_ssh_common_args": "-o ConnectTimeout=1 -o BatchMode=yes"}
+    both = {
+        "preflight_lxc_path": str(good.lxc_path),
+        "ansible_python_interpreter": sys.executable,
+        "ansible_become": False,
+    }
+    inventory.write_text(json.dumps({"all": {"hosts": hosts, "vars": both}}))
+    before = [container.life() for container in (good, bad)]
+    done = ansible(checkpoint, "stasis.lxc.preflight", "-i", str(inventory), "--check", program="ansible-playbook")
+    out = done.stdout
+    assert "changed=0" in out
+    rows = [line.strip().strip('",').split() for line in out.splitlines() if '  "' in line]
+    for host in hosts:
+        for container, verdict in ((good, "ready"), (bad, "blocked")):
+            if host != "away":
+                assert [host, container.name, verdict] in [row[:3] for row in rows], out
+    assert ["away", "-", "unreachable"] in [row[:3] for row in rows], out
+    (one, *_more) = [row for row in rows if row[:2] == ["first", bad.name] and "descriptor" in row]
+    assert "io_uring," in one
+    assert [container.life() for container in (good, bad)] == before
+    # All rows of the first table end where its head does.
+    heads = [line.index("VERDICT") for line in out.splitlines() if "VERDICT" in line]
+    assert {line.index("blocked") for line in out.splitlines() if '"first' in line and "blocked" in line} == set(heads)
+    strict = ansible(
+        checkpoint,
+        *("stasis.lxc.preflight", "-i", str(inventory), "-e", "preflight_strict=true preflight_hosts=first"),
+        program="ansible-playbook",
+    )
+    assert strict.returncode == 2, strict.stdout + strict.stderr
+    calm = ansible(
+        checkpoint,
+        "stasis.lxc.preflight",
+        "-i",
+        str(inventory),
+        "-e",
+        "preflight_hosts=first",
+        program="ansible-playbook",
+    )
+    assert calm.returncode == 0, calm.stdout + calm.stderr
 
 
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.name)
