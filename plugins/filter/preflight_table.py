@@ -76,14 +76,14 @@ def _of_host(host: str, answer: t.Mapping[str, t.Any]) -> tuple[list[Row], list[
         return [(host, "-", word, "", "", "")], [
             (host, "-", word, "", _line(answer.get("msg") or "It gave no answer."))
         ]
-    rows = [
+    rows: list[Row] = [
         (host, one["name"], one["verdict"], *(str(one["counts"][severity]) for severity in _COUNTED))
         for one in answer["containers"]
     ]
     if not rows:
         word = answer["verdict"] if answer["findings"] else "none runs"
         rows.append((host, "-", word, *(str(answer["counts"][severity]) for severity in _COUNTED)))
-    found = [
+    found: list[Row] = [
         (
             host,
             one["container"] or "-",

@@ -31,6 +31,69 @@ def ids(*lines: str) -> list[str]:
     return [one.id for one in _diagnosis.diagnose("\n".join(lines))]
 
 
+# What users report most, in the words of CRIU's and liblxc's sources.
+REPORTED = [
+    ("tty: Unable to find a master for /3", "tty_outside"),
+    ("tty: Found dangling tty with sid 9 pgid 9 (pts) on peer fd 2.", "tty_outside"),
+    ("netlink: The socket has data to read", "netlink_unread"),
+    ("Can't dump nested uts namespace for 7", "nested_namespace"),
+    ("Can't dump file 9 of that type [600] (anon anon_inode:bpf-prog)", "fd_bpf"),
+    ("Can't dump file 9 of that type [600] (anon anon_inode:[io_uring])", "fd_io_uring"),
+    ("Can't dump file 9 of that type [600] (anon anon_inode:[new])", "fd_other"),
+    ("send_fds failed (-22)", "fd_io_uring"),
+    ("Unable to connect a transport socket: Permission denied", "parasite_refused"),
+    ("can't write lsm profile -2", "lsm_profile"),
+    ("mismatched lsm types and lsm profile specified", "lsm_absent"),
+    ("mnt: 96:./proc/uptime doesn't have a proper root mount", "mount_unknown"),
+    ("mnt: No mapping for 96:./x mountpoint", "mount_mapping"),
+    (
+        "mnt: Mount 9 ./x (master_id: 5 shared_id: 0) has unreachable sharing. Try --enable-external-masters.",
+        "mount_sharing",
+    ),
+    ("mnt-v2: Failed to move_mount from 7 to /x: Invalid argument", "mount_engine"),
+    ("Can't dump ghost file /x of 4194304 size, increase limit", "ghost_limit"),
+    # A line before it, `Handle 0x...:0x... cannot be opened`, is only a warning.
+    ("fsnotify: Can't dump that handle", "watch_handle"),
+    ("inet: In-flight connection (l) for 15c31", "tcp_in_flight"),
+    ("inet: Connected TCP socket, consider using --tcp-established option.", "tcp_connected"),
+    ("inet: Can't bind inet socket (id 9): Cannot assign requested address", "address_missing"),
+    ("inet: Can't bind inet socket (id 9): Address already in use", "port_taken"),
+    ("inet: Can't connect inet socket back: Cannot assign requested address", "address_missing"),
+    ("net: Locking network failed: iptables-restore returned 1", "network_lock"),
+    ('execvp("iptables-restore", ...) failed: No such file or directory', "firewall_missing"),
+    ("Tracking memory is not available. Consider omitting --track-mem option.", "track_mem"),
+    ("Unexpected rt vDSO area bounds", "criu_older_than_6_13"),
+    ("7 has rseq but kernel lacks get_rseq_conf feature", "rseq_kernel"),
+    ("Unable to freeze cgroup /sys/fs/cgroup/x (100 x 100ms attempts)", "freeze_failed"),
+    ("Timeout reached. Try to interrupt: 0", "dump_timeout"),
+    ("File srv/x has bad size 9 (expect 4)", "file_changed"),
+    ("File srv/x has bad mode 0100644 (expect 0100755)", "file_mode"),
+    ("File srv/x has bad build-ID", "file_changed"),
+    ("Pid 7 do not match expected 8", "pid_taken"),
+    ("Thread pid mismatch 7/8", "pid_taken"),
+    ("-17 reported by netlink: File exists", "nic_name_taken"),
+    ("-34 reported by netlink: Numerical result out of range", "nic_name_bad"),
+    ("net: Can't add interface veth1 to bridge lxcbr0: No such device", "bridge"),
+    ("net: Unable to specify ifindex in the target namespace.", "nic_ifindex"),
+    ("cpu: FPU feature required by image is not supported on host (task 7)", "cpu_features"),
+    ("cpu: CPU xsave size mismatch (0x340/0x240)", "cpu_features"),
+    ("unix: External socket is used. Consider using --ext-unix-sk option.", "unix_peer_outside"),
+    ("unix: Can't dump half of stream unix connection. name: (null); peer name: /x", "unix_peer_outside"),
+    ("autofs: Process 7 autofs pipe fd 8 is not empty.", "autofs_busy"),
+    ("zombie 7 (comm x) found while seizing", "task_ending"),
+    ("Unable to open netns-9.img: Permission denied", "image_unreadable"),
+    ("The --root option is required to restore a mount namespace", "root_missing"),
+    ("page-pipe: tee: 65536: Operation not permitted", "pipe_limit"),
+]
+REPORTED_BARE = [
+    ("iptables-restore v1.8.9 (nf_tables): line 4: CHAIN_ADD failed (No such file): chain CRIU", "firewall_leftover"),
+    (
+        "lxc-checkpoint: c1: ../src/lxc/criu.c: exec_criu: 295 Failed getting freezer path for 3:freezer",
+        "freezer_missing",
+    ),
+]
+
+
 def log(name: str) -> str:
     return (LOGS / name).read_text(encoding="utf-8")
 
@@ -83,6 +146,16 @@ def test_every_text_of_a_rule_leads_to_it(rule: Rule, text: str) -> None:
 )
 def test_every_note_of_a_rule_leads_to_it(rule: Rule, text: str) -> None:
     assert ids(f"(00.1) pie: 1: {filled(text)}") == [rule.id]
+
+
+@pytest.mark.parametrize(("message", "rule"), REPORTED, ids=[message for message, _rule in REPORTED])
+def test_what_users_report_has_its_rule(message: str, rule: str) -> None:
+    assert ids(f"(00.1) Error (criu/x.c:1): {message}", FAILED_LINE) == [rule]
+
+
+@pytest.mark.parametrize(("line", "rule"), REPORTED_BARE)
+def test_what_users_report_of_other_programs_has_its_rule(line: str, rule: str) -> None:
+    assert ids(line, FAILED_LINE) == [rule]
 
 
 def test_the_root_cause_is_not_the_last_line() -> None:
