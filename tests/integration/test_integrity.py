@@ -10,7 +10,9 @@ import importlib
 import json
 import os
 import shutil
+import statistics
 import sys
+import time
 import typing as t
 from dataclasses import dataclass
 from pathlib import Path
@@ -362,3 +364,37 @@ def test_file_that_criu_would_refuse_is_named_before_it_runs(lxc: Factory) -> No
 
     assert not checkpoint.restored(allow_stale=True).get("warnings")
     container.assert_counts()
+
+
+def test_hashing_takes_no_longer_than_reading(corpus: Corpus) -> None:
+    integrity = importlib.import_module(f"{PACKAGE}._integrity")
+    folder = corpus.directory.parent / "large"
+    folder.mkdir()
+    path = folder / "pages-1.img"
+    with open(path, "wb") as stream:
+        for _mebibyte in range(256):
+            stream.write(os.urandom(1 << 20))
+        os.fsync(stream.fileno())
+
+    def seconds(work: t.Callable[[], object]) -> float:
+        with open(path, "rb") as stream:
+            # As after a reboot: nothing of it is in memory.
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
+
+    def read() -> None:
+        with open(path, "rb", buffering=0) as stream:
+            while stream.read(1 << 20):
+                pass
+
+    def hash_it() -> None:
+        integrity.hash_files(str(folder), [path.name])
+
+    rounds = [(seconds(read), seconds(hash_it)) for _round in range(5)]
+    reading, hashing = (statistics.median(column) for column in zip(*rounds))
+    shutil.rmtree(folder)
+    print(f"256 MiB: read in {reading:.2f} s, hashed in {hashing:.2f} s (medians of 5)")
+    # A disk (or a cache below it) of more than 500 MiB/s is not what a restore waits for.
+    assert hashing < 1.25 * max(reading, 256 / 500)
