@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """bare_dump.py CRIU NAME LXC_PATH IMAGES OPTIONS: CRIU's own dump of a container that runs on, by the module's argv.
 
-OPTIONS: JSON of CriuOptions, and `stop` for a dump that does not let it run on. Prints JSON: rc, and CRIU's error lines. Nothing of the module's checks is in the way.
+OPTIONS: JSON of CriuOptions, and `stop` for a dump that does not let it run on. Prints JSON: rc, and CRIU's error lines.
+Nothing of the module's checks is in the way.
 """
 
 from __future__ import annotations
