@@ -212,7 +212,7 @@ def _dump_order(
             cgroup_roots=tuple(_cgroups.criu_roots(container.cgroups)),
             cgroup_yard=_cgroup_yard.PATH if yard else "",
             mounts=container.mounts,
-            tty=container.tty,
+            terminals=container.terminals,
             network_lock=lock_method.criu,
             leave_running=not wanted.stop,
         ),
@@ -234,6 +234,7 @@ def _dump_order(
         "architecture": host.architecture,
         "cpu": host.cpu,
         "nics": [asdict(nic) for nic in container.nics],
+        "terminals": list(container.terminals),
         "cgroups": [asdict(hierarchy) for hierarchy in container.cgroups],
         "options": {**asdict(wanted.criu), "network_lock": lock_method.name},
         "command": argv,
@@ -307,6 +308,7 @@ def _restore_order(
                 hook=record.hook,
                 mounts=container.mounts,
                 externals=tuple(_nics.criu_externals(nics)),
+                terminals=tuple(manifest.get("terminals") or ()),
             ),
         )
 

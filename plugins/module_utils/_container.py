@@ -19,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _lxc_config,
     _nics,
+    _proc,
     _rootfs,
     _sockets,
 )
@@ -51,8 +52,9 @@ class Container:
     """What is known of a container.
 
     state: LXC's word. init, monitor: None unless it runs. outsiders: processes inside its cgroup and pid namespace
-    that are not descendants of its init (lxc-attach), which CRIU does not dump. tty: liblxc's id of the console.
-    The lists from `nics` to `tty` are empty unless it runs.
+    that are not descendants of its init (lxc-attach), which CRIU does not dump. terminals: targets, without a
+    slash in front, of the terminals that LXC has mounted (console, ttys), whose other ends LXC holds.
+    The lists from `nics` to `terminals` are empty unless it runs.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Container:
     connections: tuple[_sockets.Connection, ...] = ()
     cgroups: tuple[_cgroups.Hierarchy, ...] = ()
     outsiders: tuple[Process, ...] = ()
-    tty: str = ""
+    terminals: tuple[str, ...] = ()
 
     @property
     def own_paths(self) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ def observe(runner: Runner, name: str, lxc_path: str) -> Container:
             "connections": tuple(_sockets.established(init.pid)),
             "cgroups": cgroups,
             "outsiders": tuple(_outsiders(init.pid, _cgroups.processes(cgroups))),
-            "tty": _console_tty(init.pid, config.last("lxc.console.path", "")),
+            "terminals": tuple(_terminals(init.pid)),
         }
     return Container(
         name=name,
@@ -179,15 +181,17 @@ def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[MountMap]:
     return found
 
 
-def _console_tty(init_pid: int, console_path: str) -> str:
-    """liblxc's save_tty_major_minor(): `tty[RDEV:DEV]` of the container's /dev/console, in hex."""
-    if console_path == "none":
-        return ""
+def _terminals(init_pid: int) -> list[str]:
     try:
-        status = os.stat(f"/proc/{init_pid}/root/dev/console")
+        with open(f"/proc/{init_pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+            return terminals(_proc.mounts(stream.read()))
     except OSError:
-        return ""
-    return f"tty[{status.st_rdev:x}:{status.st_dev:x}]"
+        return []
+
+
+def terminals(mounts: t.Iterable[_proc.Mount]) -> list[str]:
+    """Targets of the terminals among a container's mounts; /dev/ptmx is no terminal, but a part of its own devpts too."""
+    return [one.target.lstrip("/") for one in mounts if one.type == "devpts" and one.root not in ("/", "/ptmx")]
 
 
 def _outsiders(init_pid: int, members: set[int]) -> list[Process]:

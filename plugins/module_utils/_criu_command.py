@@ -51,7 +51,7 @@ class DumpFacts:
     cgroup_roots: values of --cgroup-root in liblxc's form (`controllers:path`).
     cgroup_yard: a directory with the host's cgroup hierarchies, or empty for CRIU to mount them itself.
     mounts: the bind mounts of the container's configuration.
-    tty: liblxc's id of the console, `tty[RDEV:DEV]` in hex, or empty where there is none.
+    terminals: targets, without a slash in front, of the terminals that LXC has mounted.
     network_lock: CRIU's own method: skip, nftables or iptables.
     parent: --prev-images-dir, relative to `images`, or empty.
     """
@@ -62,7 +62,7 @@ class DumpFacts:
     cgroup_roots: tuple[str, ...] = ()
     cgroup_yard: str = ""
     mounts: tuple[MountMap, ...] = ()
-    tty: str = ""
+    terminals: tuple[str, ...] = ()
     network_lock: str = "skip"
     leave_running: bool = True
     parent: str = ""
@@ -73,7 +73,8 @@ class DumpFacts:
 class RestoreFacts:
     """What a restore needs to know; the rest comes from liblxc at run time, through the launcher.
 
-    work: CRIU's --work-dir, outside the sealed image. externals: values of --external for the NICs.
+    work: CRIU's --work-dir, outside the sealed image. externals: values of --external for the NICs. terminals: as at the
+    dump. liblxc makes terminals at a start only, so a restored container gets /dev/null in their places.
     """
 
     images: str
@@ -81,6 +82,7 @@ class RestoreFacts:
     hook: str
     mounts: tuple[MountMap, ...] = ()
     externals: tuple[str, ...] = ()
+    terminals: tuple[str, ...] = ()
 
 
 # Options that decide what the module promises. criu_args and criu_config may not touch them.
@@ -243,6 +245,8 @@ def restore(options: CriuOptions, facts: RestoreFacts) -> list[str]:
     argv += ["--restore-detached", "--restore-sibling"]
     for mount in (*facts.mounts, *options.external_mounts):
         argv += ["--ext-mount-map", f"{mount.target}:{mount.source}"]
+    for target in facts.terminals:
+        argv += ["--ext-mount-map", f"{target}:/dev/null"]
     for external in facts.externals:
         argv += ["--external", external]
     if options.tcp_close:
@@ -279,8 +283,8 @@ def _dump_common(options: CriuOptions, facts: DumpFacts) -> list[str]:
         argv += ["--cgroup-yard", facts.cgroup_yard]
     for mount in (*facts.mounts, *options.external_mounts):
         argv += ["--ext-mount-map", f"/{mount.target}:{mount.target}"]
-    if facts.tty:
-        argv += ["--ext-mount-map", "/dev/console:console", "--external", facts.tty]
+    for target in facts.terminals:
+        argv += ["--ext-mount-map", f"/{target}:{target}"]
     if options.skip_in_flight:
         argv.append("--skip-in-flight")
     if options.force_irmap:

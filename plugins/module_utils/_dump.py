@@ -81,8 +81,6 @@ def dump(
     try:
         _nic_records.write_records(staging, container.nics)
         _record_cgroups(container, staging)
-        if container.tty:
-            _files.write_durably(os.path.join(staging, "tty.info"), container.tty)
         _surroundings.record_cpu(runner, order.argv[0], staging)
         _cgroup_yard.make(order.yard)
         if order.inhibit:

@@ -36,16 +36,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Options:
-    """What the checkpoint is to be like. directory: where it will be, "" where that is not known yet.
-
-    console: liblxc's id of the container's console, which CRIU takes for external.
-    """
+    """What the checkpoint is to be like. directory: where it will be, "" where that is not known yet."""
 
     stop: bool = False
     autostart: str = "refuse"
     directory: str = ""
     criu: CriuOptions = field(default_factory=CriuOptions)
-    console: str = ""
 
     @property
     def allows(self) -> Allowances:

@@ -74,6 +74,7 @@ _LATER = frozenset({"stats", "files", "size"})
 _OPTIONAL: dict[str, t.Any] = {
     "init": {"pid": int, "start": int, "boot_id": str},
     "cpu": str,
+    "terminals": [str],
     "cgroups": [{"controllers": [str], "mount": str, "path": str, "unified": bool}],
     "autostart_units": [str],
     "lsm": {"kind": str, "label": str},

@@ -41,7 +41,6 @@ def findings(runner: Runner, container: Container, host: Host, options: Options)
     state = _preflight_container.state_finding(container)
     if state is not None:
         return _ordered([*found, state])
-    options = replace(options, console=container.tty)
     facts = _preflight_look.gather(runner, container, host)
     found += _preflight_container.container_findings(container, options)
     found += _preflight_processes.check(facts)
@@ -245,7 +244,7 @@ def _mapped(container: Container, options: Options) -> set[str]:
     """Where CRIU is told what is mounted, see _criu_command, or to leave it out."""
     targets = {one.target for one in (*container.mounts, *options.criu.external_mounts)}
     targets |= options.allows.skipped_mounts
-    return {one.lstrip("/") for one in targets} | ({"dev/console"} if container.tty else set())
+    return {one.lstrip("/") for one in targets} | set(container.terminals)
 
 
 def _ordered(found: t.Iterable[Finding]) -> list[Finding]:

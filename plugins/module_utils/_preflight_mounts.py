@@ -95,9 +95,6 @@ class _Tree:
 
 def _fault(tree: _Tree, one: Mount, facts: Facts, enabled: t.Container[str]) -> t.Iterator[Finding]:
     external = tree.is_external(one)
-    if one.type == "devpts" and one.root not in ("/", "/ptmx") and not external:
-        yield from _terminal(one, facts)
-        return
     if external or tree.is_root(one):
         return
     if one.root != "/":
@@ -164,19 +161,6 @@ def _automount(one: Mount, facts: Facts) -> t.Iterator[Finding]:
             one.target,
             "It is an automount point; the dump fails where a request waits in it.",
             "Stop the automount unit, or run the task again.",
-        )
-
-
-def _terminal(one: Mount, facts: Facts) -> t.Iterator[Finding]:
-    number = one.root.lstrip("/")
-    held = any(f"tty-index:\t{number}\n" in found.info + "\n" for task in facts.tasks for found in task.descriptors)
-    if not held:
-        yield Finding(
-            "terminal-mount",
-            BLOCKS,
-            one.target,
-            f"It is the terminal {number} of the container, whose master LXC holds outside.",
-            "Set lxc.tty.max = 0 in the container's configuration, and start it again.",
         )
 
 

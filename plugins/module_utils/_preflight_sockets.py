@@ -50,6 +50,7 @@ _REMEDIES = {
 _SS = re.compile(r"(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?:.*? peers:([\d ]*))?")
 # TIME_WAIT, CLOSE, LISTEN and NEW_SYN_RECV, by their numbers in include/net/tcp_states.h.
 _UNCONNECTED = frozenset(("06", "07", "0A", "0C"))
+_GETTY = "console-getty.service"
 _PTMX, _PTS, _CTTY = (5, 2), 136, (5, 0)
 
 
@@ -99,7 +100,7 @@ def check(facts: Facts, options: Options) -> list[Finding]:
     found += _peers(facts, options, subjects)
     found += _waiting(facts, options)
     if not options.allows.shell_job:
-        found += _terminals(facts, options)
+        found += _terminals(facts)
     return found
 
 
@@ -180,7 +181,7 @@ def _waiting(facts: Facts, options: Options) -> t.Iterator[Finding]:
             )
 
 
-def _terminals(facts: Facts, options: Options) -> t.Iterator[Finding]:
+def _terminals(facts: Facts) -> t.Iterator[Finding]:
     held = [(task, one) for task in facts.tasks for one in task.descriptors if _is_terminal(one)]
     masters = {_proc.status(one.info).get("tty-index") for _task, one in held if _number(one) == _PTMX}
     for task, one in held:
@@ -188,14 +189,12 @@ def _terminals(facts: Facts, options: Options) -> t.Iterator[Finding]:
         major, minor = _number(one)
         # A terminal whose master is gone has lost its name as well, and CRIU keeps it as one that hangs up.
         if major == _PTS and str(minor) not in masters and not one.link.endswith(DELETED):
-            if options.console and options.console == _console(one):
-                continue
             yield Finding(
                 "terminal",
                 BLOCKS,
                 subject,
                 f"It uses the terminal {one.link}, whose master is outside of the container.",
-                "End the login or lxc-attach session; for a daemon, send its output to a file.",
+                _terminal_remedy(task, one),
             )
         elif (major, minor) == _CTTY and not any(
             _number(other)[0] == _PTS for holder, other in held if holder.pid == task.pid
@@ -209,6 +208,14 @@ def _terminals(facts: Facts, options: Options) -> t.Iterator[Finding]:
             )
 
 
+def _terminal_remedy(task: Task, one: Descriptor) -> str:
+    if task.name.endswith("getty"):
+        return f"Run `systemctl disable --now {_GETTY}` inside, or set lxc.console.path = none and start it again."
+    if task.inside == 1 or one.link.endswith("/console"):
+        return "Set lxc.console.path = none in the container's configuration, and start it again."
+    return "End the login or lxc-attach session; for a daemon, send its output to a file."
+
+
 def _is_terminal(one: Descriptor) -> bool:
     return one.status is not None and stat.S_ISCHR(one.status.st_mode) and _number(one)[0] in (5, _PTS)
 
@@ -216,7 +223,3 @@ def _is_terminal(one: Descriptor) -> bool:
 def _number(one: Descriptor) -> tuple[int, int]:
     rdev = one.status.st_rdev if one.status else 0
     return os.major(rdev), os.minor(rdev)
-
-
-def _console(one: Descriptor) -> str:
-    return f"tty[{one.status.st_rdev:x}:{one.status.st_dev:x}]" if one.status else ""

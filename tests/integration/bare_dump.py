@@ -34,7 +34,7 @@ def main() -> None:
             hook="/bin/true",
             cgroup_roots=tuple(_cgroups.criu_roots(container.cgroups)),
             mounts=container.mounts,
-            tty=container.tty,
+            terminals=container.terminals,
             leave_running=not stop,
         ),
     )

@@ -67,9 +67,9 @@ def test_what_blocks_is_refused_before_the_freeze_and_has_its_cause_where_it_is_
     assert checkpoint.container.life() == life
 
 
-def test_terminals_of_lxc_are_refused_with_the_setting_to_change(pre: Pre) -> None:
-    checkpoint = task(pre, "nothing", config=["lxc.tty.max = 1", "lxc.tty.dir ="])
-    checkpoint.refused("checkpointed", "lxc.tty.max = 0", stop=True)
+def test_console_that_a_process_uses_is_refused_with_the_setting_to_change(pre: Pre) -> None:
+    checkpoint = task(pre, "nothing", config=["lxc.console.path ="])
+    checkpoint.refused("checkpointed", "lxc.console.path = none", stop=True)
     answer = failure(checkpoint, "checkpointed", preflight="warn")
     assert answer["diagnoses"][0]["id"] == "tty_outside"
 

@@ -132,3 +132,20 @@ def test_result_says_that_a_reboot_inside_stops_it(lxc: Factory) -> None:
     checkpoint = lxc.start()
     checkpoint.stopped()
     assert any("reboot" in note for note in checkpoint.resumed()["notes"])
+
+
+def test_container_with_terminals_is_restored_without_them_and_still_supervised(lxc: Factory) -> None:
+    # Its init has LXC's console as standard input, which cannot be kept; so only the ttys, which nobody has opened.
+    checkpoint = restored(lxc, config=("lxc.tty.max = 4", "lxc.tty.dir ="))
+    container = checkpoint.container
+    for _generation in range(2):
+        mounted = Path(f"/proc/{container.init_pid}/mountinfo").read_text()
+        assert mounted.count(" /null /dev/tty") == 4, "a restored container has /dev/null in their places"
+        assert container.state == "RUNNING", "liblxc's monitor has not died"
+        container.assert_counts()
+        checkpoint.stopped()
+        checkpoint.resumed()
+    container.stop()
+    container.start()
+    mounted = Path(f"/proc/{container.init_pid}/mountinfo").read_text()
+    assert " /null /dev/tty" not in mounted, "a start gives it its terminals again"

@@ -634,7 +634,7 @@ def failing(house: House, *failures: StasisError) -> list[tuple[t.Any, ...]]:
 def test_dump_is_tried_again_with_what_is_there_then(house: House) -> None:
     given = failing(house, unread())
     first = house.found
-    now = replace(first, tty="tty[8803:16]")
+    now = replace(first, terminals=("dev/tty1",))
 
     def observe(*_arguments: t.Any) -> Container:
         return now if given else first
@@ -644,7 +644,7 @@ def test_dump_is_tried_again_with_what_is_there_then(house: House) -> None:
     assert done.changed
     assert [one["id"] for one in done.retried] == ["netlink_unread"]
     assert [arguments[1] for arguments in given] == [first, now]
-    assert "tty[8803:16]" in given[1][3].argv
+    assert "/dev/tty1:dev/tty1" in given[1][3].argv
 
 
 def test_failure_that_stays_is_told_with_the_tries_before_it_and_the_findings(house: House) -> None:

@@ -11,7 +11,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _nics, _sockets
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _nics, _proc, _sockets
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import MountMap
@@ -142,15 +142,19 @@ def test_bind_mounts_keep_their_order() -> None:
     assert [one.target for one in _container.bind_mounts(entries, "")] == ["b", "a"]
 
 
-def test_console_is_told_by_device_numbers_in_hex() -> None:
-    status = os.stat("/proc/self/root/dev/console")
-    expected = f"tty[{status.st_rdev:x}:{status.st_dev:x}]"
-    assert _container._console_tty(os.getpid(), "") == expected
+def test_terminals_are_the_parts_of_a_devpts_that_are_mounted_but_for_ptmx() -> None:
+    text = (
+        "72 65 0:45 / /dev/pts rw - devpts devpts rw\n"
+        "73 65 0:45 /ptmx /dev/ptmx rw - devpts devpts rw\n"
+        "74 65 0:45 /0 /dev/console rw - devpts devpts rw\n"
+        "75 65 0:45 /1 /dev/lxc/tty1 rw - devpts devpts rw\n"
+        "76 65 0:40 /0 /srv rw - tmpfs none rw\n"
+    )
+    assert _container.terminals(_proc.mounts(text)) == ["dev/console", "dev/lxc/tty1"]
 
 
-def test_container_without_a_console_has_none() -> None:
-    assert _container._console_tty(os.getpid(), "none") == ""
-    assert _container._console_tty(2**22 + 1, "") == ""
+def test_process_that_is_gone_has_no_terminals() -> None:
+    assert _container._terminals(2**22 + 1) == []
 
 
 def test_descendants_of_init_are_no_outsiders_and_others_in_its_cgroup_are(child: subprocess.Popen[bytes]) -> None:
@@ -214,7 +218,7 @@ def test_running_container_is_observed_from_the_kernel(
     assert found.init is not None
     assert found.monitor is not None
     assert (found.state, found.init.pid, found.monitor.pid) == (state, child.pid, os.getpid())
-    assert (found.cgroups, found.outsiders, found.tty) == ((hierarchy,), (), "")
+    assert (found.cgroups, found.outsiders, found.terminals) == ((hierarchy,), (), ())
     assert [nic.kind for nic in found.nics] == ["veth"]
 
 

@@ -174,7 +174,7 @@ DUMP_FACTS: list[tuple[dict[str, t.Any], str, list[str], list[str]]] = [
         [],
         ["--ext-mount-map", "/lib:lib", "--ext-mount-map", "/srv/a:srv/a"],
     ),
-    ({"tty": "tty[8803:1a]"}, "skip", [], ["--ext-mount-map", "/dev/console:console", "--external", "tty[8803:1a]"]),
+    ({"terminals": ("dev/console",)}, "skip", [], ["--ext-mount-map", "/dev/console:dev/console"]),
     ({"parent": "../1"}, "--force-irmap", [], ["--prev-images-dir", "../1"]),
     ({"track_mem": True}, "--force-irmap", [], ["--track-mem"]),
 ]
@@ -246,7 +246,7 @@ def test_everything_at_once_is_exactly_this() -> None:
         verbosity=2,
     )
     facts = DumpFacts(
-        1, "/i", "/h", ("pids:p",), "/y", (MountMap("a", "/a"),), "tty[1:2]", "iptables", True, "../1", True
+        1, "/i", "/h", ("pids:p",), "/y", (MountMap("a", "/a"),), ("dev/tty1",), "iptables", True, "../1", True
     )
     # fmt: off
     assert dump(options, facts) == [
@@ -254,7 +254,7 @@ def test_everything_at_once_is_exactly_this() -> None:
         "--action-script", "/h", "--manage-cgroups=strict", "--ext-mount-map", "auto", "--enable-external-sharing",
         "--enable-external-masters", "--enable-fs", "hugetlbfs", "--enable-fs", "tracefs", "-t", "1",
         "--network-lock", "iptables", "--cgroup-root", "pids:p", "--cgroup-yard", "/y", "--ext-mount-map", "/a:a",
-        "--ext-mount-map", "/m:m", "--ext-mount-map", "/dev/console:console", "--external", "tty[1:2]", "--ghost-limit", "9",
+        "--ext-mount-map", "/m:m", "--ext-mount-map", "/dev/tty1:dev/tty1", "--ghost-limit", "9",
         "--prev-images-dir", "../1", "--track-mem", "--leave-running", "-j",
     ]
     # fmt: on
@@ -334,7 +334,7 @@ def test_empty_word_and_control_character_are_refused(word: str) -> None:
 
 def test_every_option_that_the_builder_writes_is_managed_or_only_adds() -> None:
     options = CriuOptions(tcp_close=True, ghost_limit=1, lsm_profile="apparmor:x", criu_config="/c")
-    facts = replace(DUMP, cgroup_roots=("pids:p",), tty="tty[1:2]", parent="..", track_mem=True)
+    facts = replace(DUMP, cgroup_roots=("pids:p",), terminals=("dev/tty1",), parent="..", track_mem=True)
     words = {
         word for word in dump(options, facts) + pre_dump(options, facts) + restore(options) if word.startswith("-")
     }

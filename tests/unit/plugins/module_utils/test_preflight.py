@@ -265,4 +265,7 @@ def test_mounts_that_criu_is_told_of() -> None:
     mounts = (MountMap("srv/data", "/srv/data"),)
     given = Options(criu=CriuOptions(external_mounts=(MountMap("mnt", "/x"),), criu_args=("--skip-mnt", "/skipped")))
     assert _preflight._mapped(make.container(mounts=mounts), given) == {"srv/data", "mnt", "skipped"}
-    assert _preflight._mapped(make.container(tty="tty[1:2]"), Options()) == {"dev/console"}
+    assert _preflight._mapped(make.container(terminals=("dev/console", "dev/tty1")), Options()) == {
+        "dev/console",
+        "dev/tty1",
+    }

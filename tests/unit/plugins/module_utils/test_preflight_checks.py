@@ -218,7 +218,6 @@ def test_block_device() -> None:
 def test_terminal_on_no_mount_of_the_container() -> None:
     one = Descriptor(0, "/dev/pts/3", "mnt_id:\t8\n", status(CHARACTER, (136, 3)))
     assert files(one) == [("outside-file", "blocks")]
-    assert files(one, Options(console=f"tty[{os.makedev(136, 3):x}:5]")) == []
     assert files(one, options(criu_args=("-j",))) == []
     null = replace(one, link="/dev/null", status=status(CHARACTER, (1, 3)))
     assert files(null, options(criu_args=("-j",))) == [("outside-file", "blocks")]
@@ -429,9 +428,30 @@ def test_terminals() -> None:
     assert sockets(slave) == [("terminal", "blocks")]
     assert sockets(replace(slave, link="/dev/pts/3 (deleted)")) == []
     assert sockets(slave, given=options(criu_args=("--shell-job",))) == []
-    assert sockets(slave, given=Options(console=f"tty[{os.makedev(136, 3):x}:5]")) == []
-    assert sockets(slave, given=Options(console=f"tty[{os.makedev(136, 4):x}:5]")) == [("terminal", "blocks")]
     assert sockets(control) == [("terminal", "may fail")]
+
+
+@pytest.mark.parametrize(
+    ("inside", "name", "link", "remedy"),
+    [
+        (1, "init", "/dev/pts/0", "lxc.console.path = none"),
+        (60, "agetty", "/dev/pts/0", "console-getty.service"),
+        (60, "syslogd", "/dev/console", "lxc.console.path = none"),
+        (60, "bash", "/dev/pts/0", "End the login"),
+    ],
+)
+def test_remedy_for_a_terminal_depends_on_who_uses_it(inside: int, name: str, link: str, remedy: str) -> None:
+    task = Task(
+        1060, inside, name, "S", descriptors=(Descriptor(0, link, "mnt_id:\t9\n", status(CHARACTER, (136, 0))),)
+    )
+    [one] = _preflight_sockets.check(facts(tasks=(task,)), Options())
+    assert remedy in one.remedy
+
+
+def test_controlling_terminal_is_fine_beside_the_terminal_itself() -> None:
+    slave = Descriptor(0, "/dev/pts/3", "mnt_id:\t9\n", status(CHARACTER, (136, 3)))
+    master = Descriptor(7, "/dev/ptmx", "mnt_id:\t9\ntty-index:\t3\n", status(CHARACTER, (5, 2)))
+    control = Descriptor(8, "/dev/tty", "mnt_id:\t9\n", status(CHARACTER, (5, 0)))
     assert sockets(control, slave, master) == []
 
 
@@ -456,9 +476,7 @@ def test_mounts_of_an_ordinary_container() -> None:
     assert mounts("ordinary/mountinfo") == []
 
 
-def test_terminal_mounts() -> None:
-    [one] = mounts("terminals/mountinfo")
-    assert (one.id, one.severity, one.subject) == ("terminal-mount", "blocks", "/dev/tty1")
+def test_terminals_of_lxc_that_are_mounted_are_told_to_criu() -> None:
     assert mounts("terminals/mountinfo", mapped={"dev/tty1"}) == []
 
 
