@@ -3,7 +3,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-clean test lint unit role integration kinds bench clean
+.PHONY: help demo demo-clean test lint unit role integration kinds bench hosts hosts-down clean
 
 help:
 	@echo 'stasis.lxc: checkpoint and restore running LXC containers with Ansible'
@@ -19,6 +19,7 @@ help:
 	@echo '  make role         the role criu by Molecule: check, converge, idempotence, verify'
 	@echo '  make integration  real containers, real CRIU'
 	@echo '  make kinds        one container of each kind through the module, and what came of it'
+	@echo '  make hosts        boot a Debian 12 and a Debian 13 machine under QEMU (make hosts-down: switch them off)'
 	@echo '  make bench        time frozen and total time beside lxc-checkpoint, as table, PNG, JSON'
 	@echo '  make clean        remove .work, where all of the above keep their files'
 
@@ -48,6 +49,13 @@ integration:
 kinds:
 	@tools/bootstrap test
 	@tests/kinds/run
+
+hosts:
+	@tools/bootstrap test
+	@tests/hosts/hosts up
+
+hosts-down:
+	@tests/hosts/hosts down
 
 bench:
 	@tools/bootstrap test

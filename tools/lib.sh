@@ -83,3 +83,15 @@ debian_mirror() {
             !spare { spare = $4 }
             END { if (!found && spare) print spare; exit !(found || spare) }'
 }
+
+# The mirror of Debian's security updates, or nothing.
+debian_security_mirror() {
+    # shellcheck disable=SC2016 # apt replaces these
+    apt-get indextargets --format '$(ORIGIN)|$(CODENAME)|$(COMPONENT)|$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+        awk -F '|' '$1 == "Debian" && $2 ~ /-security$/ && $3 == "main" { print $4; exit }'
+}
+
+# What this host's apt needs to reach its mirror, for an apt in a tree of its own.
+apt_settings() {
+    apt-config dump | grep -i -E '^Acquire::(Check-Valid-Until|Check-Date|Retries|https?::Proxy) ' || :
+}
