@@ -127,11 +127,12 @@ EXAMPLES = r"""
   check_mode: true
   register: preflight
 
-- name: Show one table for all hosts
+- name: Show one table for all hosts, as the playbook stasis.lxc.preflight does
   ansible.builtin.debug:
-    msg: "{{ ['HOST ' ~ item] + hostvars[item].preflight.summary }}"
-  loop: "{{ ansible_play_hosts }}"
+    msg: "{{ ansible_play_hosts | zip(answers) | stasis.lxc.preflight_table }}"
   run_once: true
+  vars:
+    answers: "{{ ansible_play_hosts | map('extract', hostvars, 'preflight') }}"
 
 - name: Look at one container
   stasis.lxc.lxc_checkpoint_preflight:
