@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 import typing as t
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +26,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _nics,
     _preflight,
     _restore,
+    _retry,
     _rootfs,
     _runner,
     _surroundings,
@@ -627,7 +627,7 @@ def failing(house: House, *failures: StasisError) -> list[tuple[t.Any, ...]]:
         return works(*arguments)
 
     house.monkeypatch.setattr(_dump, "dump", dump)
-    house.monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    house.monkeypatch.setattr(_retry, "delay", lambda _attempt: 0.0)
     return given
 
 
