@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import BRIDGE_PREFIX, GATEWAY, PREFIX, Nic, remove_link, run, until, veth
+from containers import BRIDGE_PREFIX, GATEWAY, NETWORK, PREFIX, Nic, remove_link, run, until, veth
 from module import Checkpoint
 
 
@@ -142,8 +142,10 @@ def test_vlans_survive_a_dump_that_leaves_running(lxc: Factory) -> None:
 
 def test_two_nics_both_come_back(lxc: Factory) -> None:
     second = lxc.add_bridge()
-    checkpoint = lxc.start(nics=[veth(lxc.bridge.name, "10.213.40.240"), veth(second.name, "10.213.41.2", name="lan0")])
-    checkpoint.container.address = "10.213.40.240"
+    checkpoint = lxc.start(
+        nics=[veth(lxc.bridge.name, f"{NETWORK}.240"), veth(second.name, "10.213.41.2", name="lan0")]
+    )
+    checkpoint.container.address = f"{NETWORK}.240"
     names = {inside: checkpoint.container.veth(inside) for inside in ("eth0", "lan0")}
     talker = lxc.talker(checkpoint.container)
     around(checkpoint)
@@ -155,9 +157,13 @@ def test_two_nics_both_come_back(lxc: Factory) -> None:
 
 def test_empty_nic_between_two_veths_leaves_a_gap(lxc: Factory) -> None:
     checkpoint = lxc.start(
-        nics=[veth(lxc.bridge.name, "10.213.40.241"), Nic("empty"), veth(lxc.bridge.name, "10.213.40.242", name="eth5")]
+        nics=[
+            veth(lxc.bridge.name, f"{NETWORK}.241"),
+            Nic("empty"),
+            veth(lxc.bridge.name, f"{NETWORK}.242", name="eth5"),
+        ]
     )
-    checkpoint.container.address = "10.213.40.242"
+    checkpoint.container.address = f"{NETWORK}.242"
     names = {inside: checkpoint.container.veth(inside) for inside in ("eth0", "eth5")}
     talker = lxc.talker(checkpoint.container)
     for _generation in range(2):
@@ -189,7 +195,7 @@ def test_none_nic_is_handled_or_refused_by_name(lxc: Factory) -> None:
 
 def test_none_nic_between_two_veths_leaves_a_gap_or_is_refused_by_name(lxc: Factory) -> None:
     container = lxc.create(
-        "forker", nics=[veth(lxc.bridge.name, "10.213.40.243"), Nic("none"), veth(lxc.bridge.name, "10.213.40.244")]
+        "forker", nics=[veth(lxc.bridge.name, f"{NETWORK}.243"), Nic("none"), veth(lxc.bridge.name, f"{NETWORK}.244")]
     )
     try:
         container.start()
@@ -382,8 +388,13 @@ def test_connection_is_not_dumped_without_tcp_established(lxc: Factory) -> None:
     checkpoint = lxc.start()
     talker = lxc.talker(checkpoint.container)
     talker.ask()
-    answer = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, tcp_established=False))
+    checkpoint.refused(
+        "checkpointed", "It has a TCP connection, and tcp_established is false", stop=True, tcp_established=False
+    )
+    assert talker.ask()[1] == 1
+    options = checkpoint.options("checkpointed", stop=True, tcp_established=False, preflight="warn")
+    answer = checkpoint.module.run(**options)
     assert answer.get("failed")
-    assert answer["log_errors"], answer
+    assert answer["diagnoses"][0]["id"] == "tcp_connected"
     assert talker.ask()[1] == 1
     assert checkpoint.beside() == set()
