@@ -44,6 +44,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _rootfs,
     _signing,
     _surroundings,
+    _user_namespace,
     _versions,
     _workspace,
 )
@@ -267,7 +268,7 @@ def _restore_container(
         return result
     _restorable.check_seal(wanted, image)
     order = _restore_order(wanted, host, record, container, image)
-    result.command = [host.criu_path, "restore", *order.arguments("WORKDIR")]
+    result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
     result.notes.append(NO_REBOOT)
     result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options)
     _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
@@ -298,21 +299,23 @@ def _restore_order(
     # The records are LXC's own form and know veths only; the manifest knows the others.
     others = [_nics.Nic(**one) for one in manifest["nics"] if one["kind"] != "veth"]
     nics = tuple(_nics.retarget([*_nic_records.read_records(image.path), *others], list(wanted.nics)))
+    overlay = _rootfs.overlay_options(container.rootfs.spec, manifest.get("overlay_work", ""))
+    root = _user_namespace.mapped_root(container.config.values("lxc.idmap"))
 
-    def arguments(work: str) -> list[str]:
+    def arguments(work: str, images: str) -> list[str]:
         return _criu_command.restore(
             options,
             _criu_command.RestoreFacts(
-                images=wanted.directory,
+                images=images,
                 work=work,
                 hook=record.hook,
                 mounts=container.mounts,
-                externals=tuple(_nics.criu_externals(nics)),
+                externals=tuple(_nics.criu_externals(nics, made_before=root is not None)),
                 terminals=tuple(manifest.get("terminals") or ()),
             ),
         )
 
-    return _restore.RestoreOrder(host.criu_path, options, arguments, nics, int(manifest["generation"]))
+    return _restore.RestoreOrder(host.criu_path, options, arguments, nics, int(manifest["generation"]), root, overlay)
 
 
 def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:

@@ -80,6 +80,7 @@ _OPTIONAL: dict[str, t.Any] = {
     "lsm": {"kind": str, "label": str},
     "addresses": [{"nic": str, "address": str}],
     "open_files": {"*": [int]},
+    "overlay_work": str,
     "parent": {"link": str, "sha256": str},
 }
 _OPTIONS: dict[str, t.Any] = {

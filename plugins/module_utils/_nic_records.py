@@ -12,11 +12,13 @@ import re
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
+from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic, peer_name
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 # What LXC's own hook reads back: one word of at most 127 characters.
 _MAX_WORD = 127
 _WORDS = ("eth", "veth", "bridge", "mac", "mtu", "state")
+_PEER = re.compile(r"peer([0-9]+)\Z")
 _RECORD = re.compile(r"veth([0-9]+)\Z")
 
 
@@ -44,6 +46,22 @@ def write_records(directory: str, nics: t.Sequence[Nic]) -> None:
         for kind, found in lines.items():
             if found:
                 _write(directory, f"{kind}{nic.index}", "".join(f"{line}\n" for line in found))
+
+
+def write_peers(directory: str, nics: t.Sequence[Nic]) -> None:
+    """Beside the records of a restore: peerN, the name of the inner end, for each veth that the hook has to make."""
+    for nic in nics:
+        if nic.kind == "veth":
+            _write(directory, f"peer{nic.index}", peer_name(nic))
+
+
+def remove_peers(directory: str, runner: Runner) -> None:
+    """After a restore that ran nothing: remove the veths that the hook made. With one end goes the other."""
+    for record in sorted(os.listdir(directory)):
+        match = _PEER.match(record)
+        if match:
+            # Where the inner end had gone into the container's namespace, the pair died with that.
+            runner.run(["ip", "link", "delete", _read_word(directory, f"veth{match.group(1)}")])
 
 
 def read_records(directory: str) -> list[Nic]:

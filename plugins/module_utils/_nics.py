@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import typing as t
@@ -132,15 +133,26 @@ def correlate(inside: t.Sequence[Link], configured: t.Sequence[ConfiguredNic]) -
     return sorted([*found.items(), *enumerate(others, after)], key=lambda pair: pair[0])
 
 
-def criu_externals(nics: t.Sequence[Nic]) -> list[str]:
+def peer_name(nic: Nic) -> str:
+    """The name of the inner end of a veth while it is still on the host, where the hook makes the pair. Pure."""
+    return f"peer{hashlib.sha256(nic.veth.encode()).hexdigest()[:10]}"
+
+
+def criu_externals(nics: t.Sequence[Nic], made_before: bool = False) -> list[str]:
     """Values of --external for a restore, one for each NIC that CRIU has to be told of.
+
+    made_before: the hook makes the veths, and CRIU moves the inner ends in. That is the way for a user namespace,
+    since there CRIU asks the host's kernel for an interface of the number that the inner end had, and on most hosts
+    that number is taken (criu/net.c, userns_restore_one_link()).
 
     A veth comes without `@bridge`: CRIU would attach it before the tasks are ready, and knows neither VLANs nor
     port attributes; the hook attaches it at network-unlock.
     """
     values = []
     for nic in nics:
-        if nic.kind == "veth":
+        if nic.kind == "veth" and made_before:
+            values.append(f"netdev[{nic.name}]:{peer_name(nic)}")
+        elif nic.kind == "veth":
             values.append(f"veth[{nic.name}]:{nic.veth}")
         elif nic.kind == "macvlan" and nic.link:
             values.append(f"macvlan[{nic.name}]:{nic.link}")

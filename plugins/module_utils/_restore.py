@@ -28,6 +28,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _pressure,
     _rootfs,
     _runner,
+    _user_namespace,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
@@ -46,14 +47,18 @@ _RESUMED = "Restore finished successfully. Tasks resumed."
 class RestoreOrder:
     """What to restore: CRIU's arguments after `restore`, without the work directory's, and the NICs as they will be.
 
-    options: as the restore has them. arguments is a function of the work directory, which is not known before the run.
+    options: as the restore has them. arguments is a function of the work directory and of where the image can be read,
+    which are not known before the run. root: the host's uid of the container's root in a user namespace.
+    overlay: the options with which its root is mounted, where that is an overlay.
     """
 
     criu: str
     options: CriuOptions
-    arguments: t.Callable[[str], list[str]]
+    arguments: t.Callable[[str, str], list[str]]
     nics: tuple[_nics.Nic, ...]
     generation: int
+    root: int | None = None
+    overlay: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,19 +85,22 @@ def restore(
     nics = work.file("nics")
     os.mkdir(nics, 0o700)
     _nic_records.write_records(nics, order.nics)
-    work.write_lines("argv", order.arguments(work.path))
-    done = _runner.run_to_files(
-        [
-            *["lxc-checkpoint", "-P", container.lxc_path, "-n", container.name, "-r", "-d", "-D", work.path],
-            *["--rcfile", _write_rcfile(container, order.nics, work)],
-            *["-o", work.file("lxc.log"), "-l", "INFO"],
-        ],
-        environment=_environment(wanted, record, order, work, nics, image),
-        stdout=work.file("lxc.out"),
-        stderr=work.file("lxc.err"),
-        timeout=wanted.timeout + wanted.kill_timeout,
-        grace=10.0,
-    )
+    if order.root is not None:
+        _nic_records.write_peers(nics, order.nics)
+    with _user_namespace.view(wanted.directory, order.root) as images:
+        work.write_lines("argv", order.arguments(work.path, images))
+        done = _runner.run_to_files(
+            [
+                *["lxc-checkpoint", "-P", container.lxc_path, "-n", container.name, "-r", "-d", "-D", work.path],
+                *["--rcfile", _write_rcfile(container, order, work)],
+                *["-o", work.file("lxc.log"), "-l", "INFO"],
+            ],
+            environment=_environment(wanted, record, order, work, nics, image),
+            stdout=work.file("lxc.out"),
+            stderr=work.file("lxc.err"),
+            timeout=wanted.timeout + wanted.kill_timeout,
+            grace=10.0,
+        )
     command = work.read("argv.ran").splitlines()
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
@@ -100,6 +108,7 @@ def restore(
         nothing_ran = init is None and _RESUMED not in work.read("restore.log", 64 << 20)
         if nothing_ran:
             _take_back(container, image)
+            _nic_records.remove_peers(nics, runner)
         raise _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
     _remember(container, init, order.generation)
     warnings = [f"{container.name} runs again, but: {fault}" for fault in _nics.attached(order.nics, runner)]
@@ -116,6 +125,8 @@ def _environment(
     env["STASIS_CRIU"] = order.criu
     env["STASIS_NICS"] = nics
     env["STASIS_LOCK"] = "bridge"
+    if order.overlay:
+        env["STASIS_OVERLAY"] = order.overlay
     env["STASIS_RESTORED"] = os.path.join(image.path, _image.CONSUMED)
     env.update(_cgroup_environment(order, image))
     # liblxc takes the first criu on PATH.
@@ -135,13 +146,17 @@ def _cgroup_environment(order: RestoreOrder, image: Image) -> dict[str, str]:
     return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount}
 
 
-def _write_rcfile(container: Container, nics: t.Sequence[_nics.Nic], work: _workspace.Workspace) -> str:
-    """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link)."""
+def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Workspace) -> str:
+    """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link), and with a
+    directory instead of an overlay."""
     with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
         lines = _autostart.without_block(stream.read()).splitlines()
+    if order.overlay:
+        # liblxc binds this to the place of the root, where the launcher then mounts the overlay.
+        lines.append(f"lxc.rootfs.path = dir:{container.rootfs.backing}")
     # liblxc refuses the whole file where another type is given the name of a veth.
     configured = {nic.index for nic in container.config.networks() if nic.type == "veth"}
-    for nic in nics:
+    for nic in order.nics:
         if nic.kind == "veth" and nic.index in configured:
             lines.append(f"lxc.net.{nic.index}.veth.pair = {nic.veth}")
             if nic.bridge:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import typing as t
 from dataclasses import asdict, dataclass
 
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
 # Enough for a whole distribution; beyond it the walk would cost seconds. Breadth first, so that what is
 # near the root (/run, /tmp, /var, /etc) is always among them.
 MAX_ENTRIES = 50_000
@@ -83,6 +87,39 @@ def layers(spec: str) -> list[str]:
     else:
         found = [rest]
     return found if all(os.path.isdir(one) for one in found) else []
+
+
+def overlay_work(mountinfo: str) -> str:
+    """The work directory of the overlay that a container has for its root, from its /proc/PID/mountinfo; "" where it
+    has none. Pure."""
+    for line in mountinfo.splitlines():
+        before, _separator, after = line.partition(" - ")
+        fields, tail = before.split(), after.split()
+        if len(fields) > 4 and fields[4] == "/" and len(tail) > 2 and tail[0] == "overlay":
+            found = re.search(r"(?:^|,)workdir=([^,]*)", tail[2])
+            return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), found.group(1)) if found else ""
+    return ""
+
+
+def overlay_options(spec: str, work: str) -> str:
+    """The options with which to mount a container's overlay, or "" where its root is none. Pure.
+
+    liblxc's restore binds what stands in lxc.rootfs.path as if it were a directory (criu.c, do_restore()), so the
+    launcher mounts the overlay. The directories are the configuration's; only the work directory, whose name depends
+    on liblxc's version, is the image's word, and it has to be beside the upper one.
+    """
+    kind, _separator, rest = spec.partition(":")
+    if kind not in ("overlay", "overlayfs"):
+        return ""
+    lower, _separator, upper = rest.rpartition(":")
+    parts = [lower, upper, work]
+    sound = all(part.startswith("/") and not set(part) & set(",\\\n") for part in parts)
+    if not sound or os.path.dirname(work) != os.path.dirname(upper.rstrip("/")):
+        raise StasisError(
+            f"The overlay {spec} with the work directory {work or '(none)'} cannot be mounted as it was.",
+            "Restore to the configuration that the container had at the dump.",
+        )
+    return f"lowerdir={lower},upperdir={upper},workdir={work}"
 
 
 def fingerprint(rootfs: Rootfs, limit: int = MAX_ENTRIES) -> Fingerprint | None:

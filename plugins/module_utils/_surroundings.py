@@ -37,6 +37,7 @@ def record(container: Container, runner: Runner) -> dict[str, t.Any]:
         "lsm": {"kind": lsm(), "label": _read(f"/proc/{pid}/attr/current").strip(" \t\n\0")},
         "addresses": [] if any(nic.kind == "none" for nic in container.nics) else _inside_addresses(pid, runner),
         "rootfs": container.rootfs.spec,
+        "overlay_work": _rootfs.overlay_work(_read(f"/proc/{pid}/mountinfo")),
     }
 
 

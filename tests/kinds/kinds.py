@@ -10,7 +10,8 @@ import json
 from containers import NETWORK, PORT, Nic, run, veth
 from kind import ADDRESS, Facts, Ground, Kind, Subject
 from mounts import BindMounts, Lxcfs
-from storage import Btrfs, Loop, Lvm
+from storage import Btrfs, Loop, Lvm, Overlay
+from userns import Unprivileged
 
 PREFIX6 = f"fd00:{NETWORK.split('.')[-1]}:"
 
@@ -81,10 +82,12 @@ class Macvlan(Kind):
 
 ALL: list[Kind] = [
     Plain(),
+    Unprivileged(),
     NoNic(),
     HostNetwork(),
     SeveralNics(),
     Macvlan(),
+    Overlay(),
     Loop(),
     Btrfs(),
     Lvm(),

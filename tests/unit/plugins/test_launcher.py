@@ -205,3 +205,20 @@ def test_answers_with_its_protocol(bench: Bench) -> None:
 def test_payload_cgroup_that_only_liblxc_knows_is_told_to_the_hook(bench: Bench) -> None:
     bench.plan("--no-default-config")
     assert "cgroup x\n" in bench.run(*LIBLXC).stdout
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_an_overlay_is_mounted_on_the_root_before_criu_runs(bench: Bench, tmp_path: Path, status: int) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    # A path to every shell: busybox would take its own applet for a bare name.
+    (tools / "mount").write_text(f'#!/bin/sh\nprintf "<%s>" "$@" >{tmp_path}/mounted\nexit {status}\n')
+    (tools / "mount").chmod(0o755)
+    options = "lowerdir=/my l,upperdir=/u,workdir=/w"
+    done = bench.run("restore", "--root", "/my r", STASIS_OVERLAY=options, PATH=str(tools))
+    assert (tmp_path / "mounted").read_text() == f"<-n><-t><overlay><-o><{options}><overlay></my r>"
+    if status == 0:
+        assert bench.words(done) == ["restore", "--root", "/my r", "-D", "/srv/cp"]
+    else:
+        assert done.returncode == 125
+        assert "overlay could not be mounted" in (bench.work / "launcher.error").read_text()

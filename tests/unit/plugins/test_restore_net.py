@@ -607,3 +607,27 @@ class TestCgroups:
         done = bench.run(event, **{**environment, "STASIS_CGROUPS": "UNSET"})
         assert (done.returncode, done.stderr) == (0, "")
         assert list(top.iterdir()) == []
+
+
+class TestMadeVeths:
+    """For a restore into a user namespace the hook makes the veths before CRIU makes the namespaces."""
+
+    def test_are_made_under_the_names_of_their_records(self, bench: Bench) -> None:
+        bench.veth(0, peer="peerA")
+        bench.veth(3, peer="peerB")
+        done = bench.run("setup-namespaces")
+        assert done.returncode == 0, done.stderr
+        assert (
+            "link add dev host0 type veth peer name peerA\nlink add dev host3 type veth peer name peerB"
+            in bench.calls()
+        )
+
+    def test_are_left_to_criu_without_such_a_record(self, bench: Bench) -> None:
+        bench.veth(0)
+        assert bench.run("setup-namespaces").returncode == 0
+        assert bench.calls() == ""
+
+    def test_that_cannot_be_made_abort_the_restore(self, bench: Bench) -> None:
+        bench.veth(0, peer="peerA")
+        assert bench.run("setup-namespaces", fail="ip").returncode == 1
+        assert "could not be made" in bench.said()

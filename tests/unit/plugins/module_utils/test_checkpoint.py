@@ -160,7 +160,9 @@ def acts_are_faked(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
 
     def restore(*arguments: t.Any) -> _restore.Restored:
         order = arguments[5]
-        return _restore.Restored(RESTORED, [CRIU, "restore", *order.arguments("WORKDIR")], {}, "/log", [])
+        return _restore.Restored(
+            RESTORED, [CRIU, "restore", *order.arguments("WORKDIR", arguments[3].directory)], {}, "/log", []
+        )
 
     monkeypatch.setattr(_workspace, "locked", lambda *_a, **_k: contextlib.nullcontext(7))
     monkeypatch.setattr(_dump, "dump", dump)

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _nic_records
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
 NICS = [
     Nic(
@@ -96,3 +97,24 @@ def test_an_older_record_is_never_overwritten(tmp_path: Path) -> None:
 def test_what_is_not_one_short_word_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StasisError, match="cannot be recorded"):
         _nic_records.write_records(str(tmp_path), [Nic(0, "veth", "eth0", veth=name)])
+
+
+def test_a_veth_that_the_hook_makes_has_the_name_of_its_inner_end_beside_it(tmp_path: Path) -> None:
+    _nic_records.write_peers(str(tmp_path), NICS)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(found) == {"peer0", "peer12"}
+    assert len({*found.values()}) == 2
+    assert all(len(name) <= 15 for name in found.values())
+
+
+def test_veths_that_the_hook_made_go_with_a_restore_that_ran_nothing(tmp_path: Path) -> None:
+    _nic_records.write_records(str(tmp_path), NICS)
+    _nic_records.write_peers(str(tmp_path), NICS)
+    runner = StrictRunner(Call(["ip", "link", "delete", "vethA"]), Call(["ip", "link", "delete", "vethB"], rc=1))
+    _nic_records.remove_peers(str(tmp_path), runner)
+    runner.assert_done()
+
+
+def test_veths_that_criu_made_are_left_to_it(tmp_path: Path) -> None:
+    _nic_records.write_records(str(tmp_path), NICS)
+    _nic_records.remove_peers(str(tmp_path), StrictRunner())

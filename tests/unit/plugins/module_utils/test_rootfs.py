@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Fingerprint, Rootfs
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 
@@ -207,3 +208,33 @@ def test_layers_are_the_directories_that_hold_the_files(tmp_path: t.Any) -> None
     assert _rootfs.layers(f"overlay:{top}/a:{top}/b:{top}/c") == [f"{top}/c", f"{top}/b", f"{top}/a"]
     for spec in ("", f"loop:{top}/image", f"dir:{top}/none", "lvm:/dev/null", f"overlay:{top}/a:{top}/none"):
         assert _rootfs.layers(spec) == []
+
+
+MOUNTINFO = (
+    "31 1 0:30 / /proc rw - proc proc rw\n"
+    "240 183 0:78 / / rw,relatime shared:93 - overlay /l rw,lowerdir=/l,upperdir=/c/up,workdir=/c/wo\\040rk,uuid=on\n"
+)
+
+
+def test_the_work_directory_of_an_overlay_is_read_from_the_root_mount() -> None:
+    assert _rootfs.overlay_work(MOUNTINFO) == "/c/wo rk"
+
+
+def test_another_root_has_no_work_directory() -> None:
+    assert _rootfs.overlay_work("240 183 8:1 / / rw - ext4 /dev/sda rw\n1 2 0:3 / /x rw - overlay o workdir=/w\n") == ""
+
+
+@pytest.mark.parametrize("spec", ["overlay:/l2:/l1:/c/up", "overlayfs:/l2:/l1:/c/up"])
+def test_an_overlay_is_mounted_with_the_directories_of_the_configuration(spec: str) -> None:
+    assert _rootfs.overlay_options(spec, "/c/work") == "lowerdir=/l2:/l1,upperdir=/c/up,workdir=/c/work"
+
+
+@pytest.mark.parametrize("spec", ["dir:/c/rootfs", "/c/rootfs", "loop:/c/rootdev"])
+def test_what_is_no_overlay_needs_no_options(spec: str) -> None:
+    assert _rootfs.overlay_options(spec, "") == ""
+
+
+@pytest.mark.parametrize("work", ["", "work", "/etc", "/c/work,lowerdir=/etc", "/c/a\\:b", "/c/up/work"])
+def test_an_image_cannot_have_something_else_mounted(work: str) -> None:
+    with pytest.raises(StasisError, match="cannot be mounted"):
+        _rootfs.overlay_options("overlay:/l:/c/up", work)

@@ -1,0 +1,42 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import _user_namespace
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+
+@pytest.mark.parametrize(
+    ("idmaps", "root"),
+    [
+        ([], None),
+        (["u 0 100000 65536", "g 0 200000 65536"], 100000),
+        (["g 0 200000 65536", "u 0 100000 1000", "u 1000 1000 1"], 100000),
+        (["b 0 5 65536"], 5),
+    ],
+)
+def test_root_is_who_the_configuration_maps_it_to(idmaps: list[str], root: int | None) -> None:
+    assert _user_namespace.mapped_root(idmaps) == root
+
+
+@pytest.mark.parametrize("idmaps", [["u 1000 1000 1"], ["nonsense"], ["g 0 100000 65536"]])
+def test_a_container_without_a_root_is_refused(idmaps: list[str]) -> None:
+    with pytest.raises(StasisError, match="maps no root"):
+        _user_namespace.mapped_root(idmaps)
+
+
+def test_without_a_user_namespace_the_directory_is_read_where_it_is(tmp_path: Path) -> None:
+    mode = tmp_path.stat().st_mode
+    with _user_namespace.view(str(tmp_path), None) as path:
+        assert path == str(tmp_path)
+    assert tmp_path.stat().st_mode == mode
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StasisError, match="cannot be shown"), _user_namespace.view(f"{tmp_path}/none", 100000):
+        pass
