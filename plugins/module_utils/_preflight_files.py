@@ -41,8 +41,8 @@ _FIRST_PIDFD = "4.1"
 _GHOST_LIMIT = 1 << 20
 _BLOCK = 512
 _INOTIFY = re.compile(r"^(?:inotify wd:|fanotify ino:).*?sdev:([0-9a-f]+)", re.MULTILINE)
-# Where file handles cannot be opened again, or not by CRIU.
-_NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "cgroup2", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
+# Where file handles cannot be opened again, or not by CRIU. On cgroup2 they can (kernfs, KERNFS_ROOT_SUPPORT_EXPORTOP).
+_NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
 
 
 def check(facts: Facts, options: Options) -> list[Finding]:

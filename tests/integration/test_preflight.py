@@ -39,6 +39,7 @@ NO_TROUBLE = {
     "fanotify": ("fanotify", ["/tmp"]),
     "inotify on the root file system": ("inotify", ["/run"]),
     "inotify on /dev": ("inotify", ["/dev"]),
+    "inotify on cgroup v2": ("mounted-watch", ["cgroup2"]),
     "socket unix raw": ("socket", ["unixraw"]),
     "zombie": ("zombie", []),
     "seccomp filter": ("filtered", []),

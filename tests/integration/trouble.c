@@ -546,6 +546,14 @@ static void mount_of(void)
     stay();
 }
 
+/* As systemd watches its cgroups. */
+static void mounted_watch(void)
+{
+    mounted(argument, NULL);
+    need(inotify_add_watch(need(inotify_init1(0), "inotify"), "/mnt/cgroup.procs", IN_MODIFY), "inotify");
+    stay();
+}
+
 static void queue(void)
 {
     mounted("mqueue", NULL);
@@ -732,6 +740,7 @@ static const struct {
     {"fanotify", fanotify_inode},
     {"fanotify-fs", fanotify_filesystem},
     {"inotify", inotify},
+    {"mounted-watch", mounted_watch},
     {"pidfd-thread", pidfd_thread},
     {"opened", opened},
     {"direct-pipe", direct_pipe},
