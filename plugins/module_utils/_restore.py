@@ -127,6 +127,8 @@ def _environment(
     env["STASIS_LOCK"] = "bridge"
     if order.overlay:
         env["STASIS_OVERLAY"] = order.overlay
+    if any(":" in one["address"] for one in (image.manifest or {}).get("addresses") or ()):
+        env["STASIS_IPV6"] = "1"
     env["STASIS_RESTORED"] = os.path.join(image.path, _image.CONSUMED)
     env.update(_cgroup_environment(order, image))
     # liblxc takes the first criu on PATH.

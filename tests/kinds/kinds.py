@@ -63,6 +63,8 @@ class Ipv6(Kind):
         found = super().facts(subject)
         assert any(f"{PREFIX6}:9/64" in link for link in found["links"]), found["links"]
         routes = json.loads(subject.inside("ip", "-j", "-6", "route"))
+        names = ("conf/all/accept_dad", "conf/eth0/accept_dad", "ip_nonlocal_bind")
+        found["settings"] = [subject.inside("cat", f"/proc/sys/net/ipv6/{name}") for name in names]
         return {**found, "routes": sorted(f"{one['dst']} {one.get('gateway', '')} {one['dev']}" for one in routes)}
 
 
@@ -86,6 +88,7 @@ ALL: list[Kind] = [
     NoNic(),
     HostNetwork(),
     SeveralNics(),
+    Ipv6(),
     Macvlan(),
     Overlay(),
     Loop(),

@@ -631,3 +631,50 @@ class TestMadeVeths:
         bench.veth(0, peer="peerA")
         assert bench.run("setup-namespaces", fail="ip").returncode == 1
         assert "could not be made" in bench.said()
+
+
+class TestIpv6:
+    """The hook enters the container's network, where these run a shell; the double runs it here, on no kernel's files."""
+
+    @pytest.fixture
+    def namespace(self, bench: Bench, tmp_path: Path) -> Path:
+        settings = tmp_path / "net"
+        settings.mkdir()
+        for name, value in (("accept_dad", "2"), ("ip_nonlocal_bind", "0")):
+            (settings / name).write_text(value)
+        # $1 --net=..., $2 /bin/sh, $3 -c, $4 the script, $5 sh, $6 its file
+        bench.script(
+            bench.path / "nsenter",
+            '#!/bin/sh\necho "$1" >>"$FAKE_LOG"\ncase ,$FAKE_FAIL, in *,nsenter,*) exit 1 ;; esac\n'
+            f'script=$(printf "%s" "$4" | /usr/bin/sed "s,/proc/sys/net/ipv6/conf/[*],{settings},; '
+            f's,/proc/sys/net/ipv6,{settings},")\nexec "$2" "$3" "$script" "$5" "$6"\n',
+        )
+        return settings
+
+    @staticmethod
+    def values(settings: Path) -> list[str]:
+        return [(settings / name).read_text() for name in ("accept_dad", "ip_nonlocal_bind")]
+
+    def test_sockets_may_bind_to_addresses_that_are_not_ready_and_these_do_not_wait(
+        self, bench: Bench, namespace: Path
+    ) -> None:
+        done = bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711")
+        assert done.returncode == 0, done.stderr
+        assert "--net=/proc/4711/ns/net" in bench.calls()
+        assert self.values(namespace) == ["0", "1"]
+
+    def test_everything_is_as_before_when_the_tasks_run(self, bench: Bench, namespace: Path) -> None:
+        for action in ("post-setup-namespaces", "pre-resume", "post-resume"):
+            assert bench.run(action, STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
+        assert self.values(namespace) == ["2", "0"]
+
+    def test_a_container_without_ipv6_is_left_alone(self, bench: Bench, namespace: Path) -> None:
+        for action in ("post-setup-namespaces", "post-resume"):
+            assert bench.run(action, CRTOOLS_INIT_PID="4711").returncode == 0
+        assert bench.calls() == ""
+        assert self.values(namespace) == ["2", "0"]
+
+    def test_what_cannot_be_entered_aborts_the_restore(self, bench: Bench, namespace: Path) -> None:
+        done = bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711", fail="nsenter")
+        assert done.returncode == 1
+        assert "IPv6" in bench.said()
