@@ -241,6 +241,31 @@ def test_slave_of_a_mount_that_the_host_has_no_more_blocks(pre: Pre, shared: Pat
 # The host, and the whole
 
 
+@pytest.fixture
+def huge_pages() -> t.Iterator[None]:
+    """A few huge pages that are free."""
+    setting = Path("/proc/sys/vm/nr_hugepages")
+    before = setting.read_text()
+    setting.write_text(str(int(before) + 4))
+    if int(setting.read_text()) < int(before) + 4:
+        setting.write_text(before)
+        pytest.skip("NOT TESTED on this host: its memory is too fragmented for huge pages")
+    yield
+    setting.write_text(before)
+
+
+def test_huge_pages_are_a_note_and_come_back(pre: Pre, huge_pages: None) -> None:
+    container = pre.start("hugepages")
+    answer = ready(pre, container)
+    finding = named(answer, "hugepages")
+    assert finding["severity"] == "note"
+    assert "hugepages (pid " in finding["subject"]
+    checkpoint = pre.lxc.checkpoint(container)
+    assert not checkpoint.stopped()["warnings"]
+    checkpoint.resumed()
+    assert "hugepages" in only(pre.ask(container), "note")
+
+
 def test_criu_that_is_too_old_for_the_kernel_blocks(pre: Pre) -> None:
     container = pre.start("nothing")
     imitation = pre.lxc.script("criu", "echo Version: 3.15")
