@@ -126,10 +126,10 @@ def container_findings(container: Container, options: Options) -> list[Finding]:
         found.append(
             Finding(
                 "user-namespace",
-                MAY_FAIL,
+                NOTE,
                 container.name,
-                "It runs in a user namespace; CRIU dumps that, and restores it not with every kernel and configuration.",
-                "Try a restore before you rely on it.",
+                "It runs in a user namespace; a restore needs a kernel and a file system of the checkpoint with idmapped mounts.",
+                "Use kernel 5.12 or newer and ext4, xfs or btrfs where it is restored.",
             )
         )
     found += _confinement(container)
