@@ -308,6 +308,22 @@ def test_older_criu_is_refused_unless_forced(corpus: Corpus) -> None:
     assert "99.1" in " ".join(answer["warnings"])
 
 
+def test_host_with_other_cgroups_is_refused_unless_forced(corpus: Corpus) -> None:
+    corpus.fresh()
+    another = {"unified": False, "controllers": ["nosuch"]}
+    corpus.edit(lambda about: about["cgroups"].append({**about["cgroups"][0], **another}))
+    corpus.checkpoint.refused("restored", "cgroup v1 with nosuch", "manage_cgroups: ignore")
+    assert "nosuch" in " ".join(corpus.checkpoint.predicted("restored", force=True)["warnings"])
+    assert "nosuch" in " ".join(corpus.checkpoint.predicted("restored", manage_cgroups="ignore")["warnings"])
+
+
+def test_host_with_another_security_module_is_refused(corpus: Corpus) -> None:
+    corpus.fresh()
+    kind = "selinux" if Path("/sys/kernel/security/apparmor").is_dir() else "apparmor"
+    corpus.edit(lambda about: about.update(lsm={"kind": kind, "label": "web"}))
+    corpus.checkpoint.refused("restored", f"confined by {kind} (web)", f"on a host with {kind}")
+
+
 def test_cpu_that_lacks_something_is_refused(corpus: Corpus) -> None:
     path = corpus.fresh() / "cpuinfo.img"
     content = path.read_bytes()
