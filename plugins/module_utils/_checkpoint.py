@@ -275,7 +275,7 @@ def _restore_container(
     if check_mode:
         return result
     if plan.stop_first:
-        _stop(container, runner, wanted)
+        _restore.stop(container, runner, wanted)
 
     def once(attempt: int, seconds: int) -> _restore.Restored:
         if attempt > 1:
@@ -328,15 +328,6 @@ def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_comman
                 value = tuple(_criu_command.MountMap(**one) for one in value)
             changes[option] = value
     return replace(wanted.criu, **changes)
-
-
-def _stop(container: Container, runner: Runner, wanted: Wanted) -> None:
-    done = runner.run(["lxc-stop", "-P", container.lxc_path, "-n", container.name, "-k"], timeout=wanted.timeout)
-    if done.rc != 0 or not _container.wait_stopped(runner, container, 60.0):
-        raise StasisError(
-            f"{container.name} could not be stopped: {done.stderr.strip()[:300]}",
-            "Stop it by hand, then run the task again.",
-        )
 
 
 def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:

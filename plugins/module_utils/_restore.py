@@ -118,6 +118,16 @@ def restore(
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
 
 
+def stop(container: Container, runner: _runner.Runner, wanted: Wanted) -> None:
+    """Stop a running container that is to be restored, and wait until LXC has torn it down."""
+    done = runner.run(["lxc-stop", "-P", container.lxc_path, "-n", container.name, "-k"], timeout=wanted.timeout)
+    if done.rc != 0 or not _container.wait_stopped(runner, container, 60.0):
+        raise StasisError(
+            f"{container.name} could not be stopped: {done.stderr.strip()[:300]}",
+            "Stop it by hand, then run the task again.",
+        )
+
+
 def _environment(
     wanted: Wanted, record: InstallRecord, order: RestoreOrder, work: _workspace.Workspace, nics: str, image: Image
 ) -> dict[str, str]:
