@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
@@ -117,12 +118,29 @@ def run_to_files(
             ) from exc
         timed_out = False
         try:
-            rc = process.wait(timeout)
+            rc = _wait(process, timeout)
         except subprocess.TimeoutExpired:
             timed_out = True
             rc = _end_session(process, grace)
     seconds = time.monotonic() - started
     return Completed(tuple(argv), rc, _head(stdout), _head(stderr), seconds, timed_out)
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
+    """As process.wait(timeout), which looks only every 50 ms; this wakes up when the process ends."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        # Linux before 5.3, or a Python that was built there.
+        return process.wait(timeout)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            raise subprocess.TimeoutExpired(process.args, timeout)
+    finally:
+        os.close(descriptor)
+    return process.wait()
 
 
 def _end_session(process: subprocess.Popen[bytes], grace: float) -> int:

@@ -146,6 +146,18 @@ def test_program_has_a_session_of_its_own_no_input_and_the_root_as_directory(saf
     assert int(session) != os.getsid(0)
 
 
+@pytest.mark.parametrize("missing", [OSError(38, "Function not implemented"), AttributeError("pidfd_open")])
+def test_kernel_that_cannot_wake_us_is_asked_again_and_again(
+    safe_dir: str, monkeypatch: pytest.MonkeyPatch, missing: Exception
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise missing
+
+    monkeypatch.setattr(os, "pidfd_open", refuse, raising=False)
+    assert to_files(safe_dir, "exit 7").rc == 7
+    assert to_files(safe_dir, "sleep 30", timeout=0.2).timed_out
+
+
 def test_umask_makes_images_private(safe_dir: str) -> None:
     to_files(safe_dir, f"echo x > {safe_dir}/image", umask=0o077)
     assert os.stat(f"{safe_dir}/image").st_mode & 0o777 == 0o600
