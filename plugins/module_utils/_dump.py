@@ -14,6 +14,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _ahead,
     _autostart,
     _cgroup_tree,
     _cgroup_yard,
@@ -93,6 +94,7 @@ def dump(
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
         raise
+    ahead = _ahead.Ahead(staging)
     fingerprint = None
     if wanted.stop:
         if not _container.wait_stopped(runner, container, _TEARDOWN_SECONDS):
@@ -101,7 +103,7 @@ def dump(
         fingerprint = found.as_dict() if found else None
     else:
         warnings += [f"After the dump: {fault}" for fault in _nics.attached(container.nics, runner)]
-    return finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner)), warnings
+    return finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead), warnings
 
 
 def _record_cgroups(container: Container, staging: str) -> None:
@@ -127,8 +129,12 @@ def finish(
     draft: t.Mapping[str, t.Any],
     fingerprint: t.Mapping[str, t.Any] | None,
     sign: t.Callable[[bytes], bytes] | None = None,
+    ahead: _ahead.Ahead | None = None,
 ) -> Manifest:
-    """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed."""
+    """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed.
+
+    sign, ahead: as for _image.seal().
+    """
     staging = _image.staging_path(directory)
     manifest = {
         **{key: value for key, value in draft.items() if key != "sign_key"},
@@ -137,7 +143,7 @@ def finish(
         "open_files": _surroundings.record_files(staging, str(draft.get("rootfs", ""))),
     }
     try:
-        sealed = _image.seal(staging, manifest, sign)
+        sealed = _image.seal(staging, manifest, sign, ahead)
         _image.publish(directory)
     except (OSError, StasisError) as exc:
         why = exc.what if isinstance(exc, StasisError) else f"{exc.strerror or exc}."

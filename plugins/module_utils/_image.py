@@ -16,7 +16,7 @@ import stat
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _integrity, _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils import _ahead, _files, _integrity, _manifest
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
 
@@ -33,6 +33,7 @@ CONSUMED = _manifest.CONSUMED
 DRAFT = _manifest.DRAFT
 FINGERPRINT = _manifest.FINGERPRINT
 _UNSEALED = "manifest.new"
+_PRIVATE = 0o600
 
 # What is wrong with the signature of a manifest, or "": from the manifest's bytes, and the signature's or None.
 Trust = t.Callable[[bytes, t.Optional[bytes]], str]
@@ -167,12 +168,15 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
 
 
 def seal(
-    staging: str, manifest: _manifest.Manifest, sign: t.Callable[[bytes], bytes] | None = None
+    staging: str,
+    manifest: _manifest.Manifest,
+    sign: t.Callable[[bytes], bytes] | None = None,
+    ahead: _ahead.Ahead | None = None,
 ) -> _manifest.Manifest:
     """Hash every file of a staged image, complete the manifest with them, write it and make all durable.
 
     CRIU makes its images 0644 unless the umask forbids; they hold the container's memory, so they become 0600.
-    sign: makes the signature of the manifest's bytes.
+    sign: makes the signature of the manifest's bytes. ahead: what has begun to hash them.
     """
     names = []
     parent = None
@@ -184,9 +188,12 @@ def seal(
             continue
         if not entry.is_file(follow_symlinks=False):
             raise StasisError(f"CRIU left {entry.name} in the image, which is not a regular file.", "Report this.")
-        os.chmod(entry.path, 0o600)
+        if stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) != _PRIVATE:
+            os.chmod(entry.path, _PRIVATE)
         names.append(entry.name)
-    files = _integrity.hash_files(staging, names)
+    hashed = ahead.entries() if ahead else {}
+    files = {name: hashed[name] for name in names if name in hashed}
+    files.update(_integrity.hash_files(staging, [name for name in names if name not in hashed]))
     sealed = _manifest.with_checksum(
         {**manifest, "files": files, "size": sum(one["size"] for one in files.values()), "parent": parent}
     )

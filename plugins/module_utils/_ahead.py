@@ -1,0 +1,62 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Hash the files of an image while the task waits for something else, and believe none that changed since.
+
+CRIU has ended by then, so that nothing should write them any more; what is believed is what the kernel says of each.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _integrity
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+# A file that changes twice within a tick of the kernel's clock shows the same time twice. A tick is 10 ms at most.
+_SETTLED_NS = 50_000_000
+
+_Identity = tuple[int, int, int, int]
+
+
+class Ahead:
+    """The hashes of what is in a directory, from a thread of their own."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._before: dict[str, _Identity] = {}
+        self._hashed: dict[str, _integrity.Entry] = {}
+        self._thread = threading.Thread(target=self._work, name="hashes", daemon=True)
+        self._thread.start()
+
+    def entries(self) -> dict[str, _integrity.Entry]:
+        """The manifest's entries of the files that are now as they were before they were hashed; waits for them."""
+        self._thread.join()
+        return {name: entry for name, entry in self._hashed.items() if self._identity(name) == self._before[name]}
+
+    def _work(self) -> None:
+        try:
+            newest = time.time_ns() - _SETTLED_NS
+            for name in os.listdir(self._directory):
+                found = self._identity(name)
+                if found is not None and found[3] < newest:
+                    self._before[name] = found
+            self._hashed = _integrity.hash_files(self._directory, self._before)
+        except (OSError, StasisError):
+            # Whoever needs the hashes makes them then, and says what is wrong.
+            return
+
+    def _identity(self, name: str) -> _Identity | None:
+        """What is another for another content: inode, size, and both times; None for what is no regular file."""
+        try:
+            status = os.lstat(os.path.join(self._directory, name))
+        except OSError:
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
