@@ -48,6 +48,7 @@ def findings(runner: Runner, container: Container, host: Host, options: Options)
     found += _preflight_sockets.check(facts, options)
     found += _preflight_mounts.check(facts, _mapped(container, options), options.allows.file_systems)
     room = _preflight_look.space(options.directory) if options.directory else None
+    found += _preflight_container.user_namespace_findings(container, host.kernel, room)
     found += _preflight_container.memory_findings(
         facts, _preflight_look.memory(container), room, container.name, options.directory
     )

@@ -27,6 +27,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
 # CRIU's parasite takes memory of the container itself, process by process.
 _PARASITE = 256 << 10
 _HEADROOM = 4 << 20
+# The kernel from which on a file system can be mounted with other owners (FS_ALLOW_IDMAP in its source).
+_IDMAPPED_MOUNTS = {"ext4": "5.12", "xfs": "5.12", "btrfs": "5.15", "f2fs": "5.18", "tmpfs": "6.3"}
 # Where a byte of memory takes a byte of disk.
 _PLAIN_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
 
@@ -122,18 +124,35 @@ def container_findings(container: Container, options: Options) -> list[Finding]:
     found += _stopping(container, options)
     if options.directory:
         found += _place(container, options.directory)
-    if container.config.values("lxc.idmap"):
-        found.append(
+    found += _confinement(container)
+    return found
+
+
+def user_namespace_findings(container: Container, kernel: str, space: Space | None) -> list[Finding]:
+    """Whether a container in a user namespace can be restored from where its checkpoint will be. space: None: unknown."""
+    if not container.config.values("lxc.idmap"):
+        return []
+    since = _IDMAPPED_MOUNTS.get(space.type) if space else "5.15"
+    if since and _versions.kernel(kernel) >= _versions.kernel(since):
+        return [
             Finding(
                 "user-namespace",
                 NOTE,
                 container.name,
-                "It runs in a user namespace; a restore needs a kernel and a file system of the checkpoint with idmapped mounts.",
-                "Use kernel 5.12 or newer and ext4, xfs or btrfs where it is restored.",
+                "It runs in a user namespace; CRIU keeps that, and a restore needs idmapped mounts.",
+                "Where it is restored on another host, use kernel 5.15 or newer and ext4, xfs or btrfs.",
             )
+        ]
+    where = f"a checkpoint on {space.type or 'an unknown file system'}" if space else "a checkpoint"
+    return [
+        Finding(
+            "user-namespace",
+            MAY_FAIL,
+            container.name,
+            f"It runs in a user namespace, and {where} with kernel {kernel} may not have idmapped mounts, which a restore needs.",
+            "Keep the checkpoint on ext4, xfs or btrfs with kernel 5.15 or newer, or on tmpfs with 6.3.",
         )
-    found += _confinement(container)
-    return found
+    ]
 
 
 def _stopping(container: Container, options: Options) -> t.Iterator[Finding]:

@@ -94,7 +94,28 @@ def test_what_the_container_says_itself() -> None:
     assert container_words(autostart=starts) == []
     assert container_words(stop, autostart=starts) == [("autostart", "blocks")]
     assert container_words(Options(stop=True, autostart="inhibit"), autostart=starts) == [("autostart", "note")]
-    assert container_words(config=config(lxc_idmap="u 0 100000 65536")) == [("user-namespace", "note")]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "space", "expected"),
+    [
+        ("6.18.1-x", Space(1, "ext4"), "note"),
+        ("5.10.0-23", Space(1, "ext4"), "may fail"),
+        ("5.12", Space(1, "ext4"), "note"),
+        ("5.12", Space(1, "btrfs"), "may fail"),
+        ("6.1.0", Space(1, "tmpfs"), "may fail"),
+        ("6.3.0", Space(1, "tmpfs"), "note"),
+        ("6.18.1", Space(1, "zfs"), "may fail"),
+        ("6.18.1", Space(1, ""), "may fail"),
+        ("6.18.1", None, "note"),
+        ("5.10.0", None, "may fail"),
+    ],
+)
+def test_user_namespace_needs_idmapped_mounts(kernel: str, space: Space | None, expected: str) -> None:
+    inside = make.container(config=config(lxc_idmap="u 0 100000 65536"))
+    found = _preflight_container.user_namespace_findings(inside, kernel, space)
+    assert words(found) == [("user-namespace", expected)]
+    assert _preflight_container.user_namespace_findings(make.container(), kernel, space) == []
 
 
 @pytest.mark.parametrize(
