@@ -68,8 +68,13 @@ def table(results: dict[str, dict[str, dict]], expected: dict[str, dict]) -> str
             if kind in kinds and kinds[kind]["result"] != "supported":
                 text = f"{kinds[kind]['title']}: {' '.join(kinds[kind]['evidence'])}"
                 reasons.setdefault(text, []).append(host)
+    for host, kinds in results.items():
+        for kind in expected:
+            if kind in kinds and kinds[kind]["result"] == "supported":
+                for text in kinds[kind]["evidence"]:
+                    reasons.setdefault(f"{kinds[kind]['title']}: {text}", []).append(host)
     if reasons:
-        rows += ["Why not:", ""]
+        rows += ["What the words do not say:", ""]
         rows += [f"- {text} ({', '.join(where)})" for text, where in reasons.items()]
     return "\n".join(rows)
 

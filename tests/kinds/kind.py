@@ -23,7 +23,11 @@ class UnavailableError(Exception):
 
 
 class Subject(Container):
-    """A container whose files may be where only its own processes see them."""
+    """A container whose files may be where only its own processes see them. notes: for the evidence."""
+
+    def __init__(self, name: str, lxc_path: Path, address: str = "") -> None:
+        super().__init__(name, lxc_path, address)
+        self.notes: list[str] = []
 
     @property
     def root(self) -> Path:

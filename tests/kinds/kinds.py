@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from containers import NETWORK, PORT, Nic, run, veth
+from inits import Alpine, BusyboxInit
 from kind import ADDRESS, Facts, Ground, Kind, Subject
 from mounts import BindMounts, Lxcfs
 from storage import Btrfs, Loop, Lvm, Overlay
@@ -85,6 +86,8 @@ class Macvlan(Kind):
 ALL: list[Kind] = [
     Plain(),
     Unprivileged(),
+    BusyboxInit(),
+    Alpine(),
     NoNic(),
     HostNetwork(),
     SeveralNics(),

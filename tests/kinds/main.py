@@ -143,6 +143,7 @@ def _try(kind: Kind, place: Ground, result: Result) -> str:
     except UnavailableError as exc:
         result["evidence"].append(str(exc))
         return UNAVAILABLE
+    result["evidence"] += subject.notes
     arguments = place.directory / "arguments"
     arguments.mkdir()
     module = Module(BUNDLE / "collections", arguments, core=str(BUNDLE / "core"))
