@@ -33,6 +33,10 @@ _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE = 1
 _READ_ONLY, _IDMAP = 0x1, 0x100000
 _CLONE_NEWUSER = 0x10000000
+REMEDY = (
+    "A container in a user namespace is restored from a file system that knows idmapped mounts: ext4, xfs or btrfs with "
+    "kernel 5.15 or newer, tmpfs with 6.3."
+)
 _CLOCKS = re.compile(r"timens-[0-9]+\.img\Z")
 
 
@@ -60,24 +64,30 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
     if root is None:
         yield directory
         return
-    tree = -1
     try:
-        try:
-            _let_group_in(directory)
-            tree = _call(_OPEN_TREE, _AT_FDCWD, directory.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
-            with _namespace(root) as namespace:
-                attributes = struct.pack("=QQQQ", _READ_ONLY | _IDMAP, 0, 0, namespace)
-                _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
-        except OSError as exc:
-            raise StasisError(
-                f"{directory} cannot be shown to the container's root alone: {exc.strerror}.",
-                "A container in a user namespace is restored from a file system that knows idmapped mounts: ext4, xfs "
-                "or btrfs with kernel 5.15 or newer, tmpfs with 6.3.",
-            ) from exc
+        _let_group_in(directory)
+        tree = _mount(directory, root)
+    except OSError as exc:
+        raise StasisError(
+            f"{directory} cannot be shown to the container's root alone: {exc.strerror}.", REMEDY
+        ) from exc
+    try:
         yield f"/proc/{os.getpid()}/fd/{tree}"
     finally:
-        if tree >= 0:
-            os.close(tree)
+        os.close(tree)
+
+
+def _mount(directory: str, root: int) -> int:
+    """A descriptor of a mount of the directory, at no path, in which root's files are the mapped root's."""
+    tree = _call(_OPEN_TREE, _AT_FDCWD, directory.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    try:
+        with _namespace(root) as namespace:
+            attributes = struct.pack("=QQQQ", _READ_ONLY | _IDMAP, 0, 0, namespace)
+            _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
 
 
 def _let_group_in(directory: str) -> None:

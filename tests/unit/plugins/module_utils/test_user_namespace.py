@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,15 @@ def test_without_a_user_namespace_the_directory_is_read_where_it_is(tmp_path: Pa
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StasisError, match="cannot be shown"), _user_namespace.view(f"{tmp_path}/none", 100000):
         pass
+
+
+def test_the_group_root_may_read_the_clocks_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("timens-0.img", "timens-13.img", "pages-1.img", "timens-x.img"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o600)
+        os.chown(tmp_path / name, -1, 0)
+    os.chown(tmp_path, -1, 0)
+    _user_namespace._let_group_in(str(tmp_path))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"timens-0.img": 0o640, "timens-13.img": 0o640, "pages-1.img": 0o600, "timens-x.img": 0o600}
+    assert tmp_path.stat().st_mode & 0o777 == 0o710
