@@ -118,16 +118,6 @@ def test_user_namespace_needs_idmapped_mounts(kernel: str, space: Space | None, 
     assert _preflight_container.user_namespace_findings(make.container(), kernel, space) == []
 
 
-@pytest.mark.parametrize(("why", "severity"), [("", "note"), ("It cannot be shown.", "blocks")])
-def test_a_user_namespace_blocks_where_the_checkpoint_could_not_be_restored(
-    monkeypatch: pytest.MonkeyPatch, why: str, severity: str
-) -> None:
-    monkeypatch.setattr(_preflight_container, "_place", lambda *_given: [])
-    monkeypatch.setattr(_preflight_container._user_namespace, "problem", lambda *_given: why)
-    found = container_words(Options(directory="/srv/cp/x"), config=config(lxc_idmap="u 0 100000 65536"))
-    assert found == [("user-namespace", severity)]
-
-
 @pytest.mark.parametrize(
     ("profile", "there", "expected"),
     [
