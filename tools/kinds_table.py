@@ -66,7 +66,7 @@ def table(results: dict[str, dict[str, dict]], expected: dict[str, dict]) -> str
     for host, kinds in results.items():
         for kind in expected:
             if kind in kinds and kinds[kind]["result"] != "supported":
-                text = f"{kinds[kind]['title']}: {' '.join(kinds[kind]['evidence'])}"
+                text = f"{kinds[kind]['title']}: {' '.join(kinds[kind]['evidence'][:2])}"
                 reasons.setdefault(text, []).append(host)
     for host, kinds in results.items():
         for kind in expected:

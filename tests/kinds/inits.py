@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 from containers import PORT, remove_tree, run, until
@@ -90,6 +91,10 @@ class Alpine(Kind):
         inside = Inside(subject)
         inside("rc-service", "crond", "restart")
         inside("logger", "a word for the log")
+        before = ticks(subject.init_pid)
+        time.sleep(1)
+        spent = ticks(subject.init_pid) - before
+        assert spent < 20, f"init is busy: {spent} of 100 ticks"
         until(lambda: "a word for the log" in (subject.root / "var/log/messages").read_text(), 5, "syslog logs")
 
 
@@ -107,6 +112,12 @@ def may_read_limits() -> bool:
     """Whether root has CAP_SYS_RESOURCE; without it CRIU can dump no process of another user or group."""
     status = Path("/proc/self/status").read_text()
     return bool(int(status.split("CapEff:")[1].split()[0], 16) >> 24 & 1)
+
+
+def ticks(pid: int) -> int:
+    """What a process has had of a processor's time, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def children(pid: int) -> set[int]:

@@ -11,6 +11,7 @@ from containers import NETWORK, PORT, Nic, run, veth
 from inits import Alpine, BusyboxInit
 from kind import ADDRESS, Facts, Ground, Kind, Subject
 from mounts import BindMounts, Lxcfs
+from refusal import bare_dump
 from storage import Btrfs, Loop, Lvm, Overlay
 from userns import Unprivileged
 
@@ -83,6 +84,21 @@ class Macvlan(Kind):
         return ground.subject(nics=[nic])
 
 
+class Phys(Kind):
+    title = "an interface of the host's (`phys`)"
+
+    def create(self, ground: Ground) -> Subject:
+        # CRIU knows no interface but by its kind, and of those that can be made anywhere this one is none of its own.
+        link = ground.link("p", "type", "ifb")
+        subject = ground.subject(nics=[Nic("phys", {"flags": "up", "link": link, "name": "eth0"})], address="")
+        # LXC gives it back when it stops the container itself.
+        ground.closing.callback(subject.stop)
+        return subject
+
+    def proof(self, ground: Ground, subject: Subject) -> list[str]:
+        return bare_dump(ground, subject)
+
+
 ALL: list[Kind] = [
     Plain(),
     Unprivileged(),
@@ -93,6 +109,7 @@ ALL: list[Kind] = [
     SeveralNics(),
     Ipv6(),
     Macvlan(),
+    Phys(),
     Overlay(),
     Loop(),
     Btrfs(),

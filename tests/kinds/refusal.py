@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ def evidence_of(kind: Kind, place: Ground, subject: Subject, answer: Answer) -> 
     errors = [f"CRIU: {line}" for line in answer.get("log_errors", [])]
     why = errors or kind.proof(place, subject)
     assert why, f"it was refused, and nothing shows that CRIU or LXC cannot do it: {answer['msg']}"
-    return said + why
+    # The time in front is another in each run.
+    return [re.sub(r"^CRIU: [(][0-9.]+[)] +", "CRIU: ", line).replace(subject.name, "NAME") for line in said + why]
 
 
 def bare_dump(place: Ground, subject: Subject, **options: object) -> list[str]:
