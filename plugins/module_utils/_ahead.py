@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""Hash the files of an image while the task waits for something else, and believe none that changed since.
+"""Hash the files of an image while the task waits for the disk or for LXC, and believe none that changed since.
 
-CRIU has ended by then, so that nothing should write them any more; what is believed is what the kernel says of each.
+Nothing should write them any more when it begins; what is believed is what the kernel says of each.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import os
 import stat
 import threading
 import time
+import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _integrity
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
+_LOOK_SECONDS = 0.005
 # A file that changes twice within a tick of the kernel's clock shows the same time twice. A tick is 10 ms at most.
 _SETTLED_NS = 50_000_000
 
@@ -25,21 +27,41 @@ _Identity = tuple[int, int, int, int]
 
 
 class Ahead:
-    """The hashes of what is in a directory, from a thread of their own."""
+    """The hashes of what is in a directory, from a thread of their own.
 
-    def __init__(self, directory: str) -> None:
+    ready: whether it may begin; it is asked again and again until begin() is called.
+    """
+
+    def __init__(self, directory: str, ready: t.Callable[[], bool] = lambda: True) -> None:
         self._directory = directory
+        self._ready = ready
+        self._go = threading.Event()
+        self._cancelled = False
         self._before: dict[str, _Identity] = {}
         self._hashed: dict[str, _integrity.Entry] = {}
         self._thread = threading.Thread(target=self._work, name="hashes", daemon=True)
         self._thread.start()
 
+    def begin(self) -> None:
+        """Begin now, if it has not yet."""
+        self._go.set()
+
+    def cancel(self) -> None:
+        """Nobody will ask for the hashes."""
+        self._cancelled = True
+        self._go.set()
+
     def entries(self) -> dict[str, _integrity.Entry]:
         """The manifest's entries of the files that are now as they were before they were hashed; waits for them."""
+        self.begin()
         self._thread.join()
         return {name: entry for name, entry in self._hashed.items() if self._identity(name) == self._before[name]}
 
     def _work(self) -> None:
+        while not self._ready() and not self._go.wait(_LOOK_SECONDS):
+            pass
+        if self._cancelled:
+            return
         try:
             newest = time.time_ns() - _SETTLED_NS
             for name in os.listdir(self._directory):

@@ -41,6 +41,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils._manifest import Manife
 
 # LXC's teardown after CRIU has killed the tasks: removes cgroups, runs the stop hooks of the configuration.
 _TEARDOWN_SECONDS = 60.0
+# CRIU writes it when all the others are written, and calls the hook. A container that is to stop stands still then until
+# they are on disk, which needs no processor, so that is when they are hashed. One that runs on is not held up by it.
+_LAST_IMAGE = "inventory.img"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def dump(
     work = _workspace.Workspace(wanted.name, "dump")
     staging = _image.stage(wanted.directory, order.draft)
     inhibited = False
+    ahead = _ahead.Ahead(staging, lambda: wanted.stop and os.path.exists(os.path.join(staging, _LAST_IMAGE)))
     try:
         _nic_records.write_records(staging, container.nics)
         _record_cgroups(container, staging)
@@ -89,12 +93,13 @@ def dump(
             inhibited = True
         warnings = _run_criu(runner, container, wanted, order, work, staging, locks)
     except Exception:
+        ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
         _image.discard(wanted.directory)
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
         raise
-    ahead = _ahead.Ahead(staging)
+    ahead.begin()
     fingerprint = None
     if wanted.stop:
         if not _container.wait_stopped(runner, container, _TEARDOWN_SECONDS):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,31 @@ def test_links_and_directories_are_nobodys_hashes(files: str) -> None:
     os.mkdir(f"{files}/directory")
     os.mkfifo(f"{files}/fifo")
     assert sorted(_ahead.Ahead(files).entries()) == NAMES
+
+
+def test_it_begins_when_what_it_waits_for_is_there(files: str) -> None:
+    sign = f"{files}/ready"
+    ahead = _ahead.Ahead(files, lambda: os.path.exists(sign))
+    assert not ahead._hashed
+    write(sign, "")
+    deadline = time.monotonic() + 10
+    while not ahead._hashed and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert set(NAMES) <= set(ahead._hashed)
+
+
+def test_who_asks_for_the_hashes_does_not_wait_for_ever(files: str) -> None:
+    assert sorted(_ahead.Ahead(files, lambda: False).entries()) == NAMES
+
+
+def test_nothing_is_hashed_for_nobody(files: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise AssertionError("hashed for nobody")
+
+    monkeypatch.setattr(_integrity, "hash_files", fail)
+    ahead = _ahead.Ahead(files, lambda: False)
+    ahead.cancel()
+    assert ahead.entries() == {}
 
 
 @pytest.mark.parametrize("missing", [OSError(5, "Input/output error"), None])
