@@ -21,7 +21,7 @@ class Client:
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._pipe, theirs = mp.Pipe()
-        self._process = mp.get_context("fork").Process(target=_talk, args=(address, theirs), daemon=True)
+        self._process = mp.get_context("fork").Process(target=_talk, args=(address, theirs, self._pipe), daemon=True)
         self._process.start()
         theirs.close()
         self._ask("hello", 15.0)
@@ -51,7 +51,9 @@ class Client:
         return float(answer)
 
 
-def _talk(address: tuple[str, int], pipe: Connection) -> None:
+def _talk(address: tuple[str, int], pipe: Connection, ours: Connection) -> None:
+    # Else this process would hold both ends, and never see that the other one has gone.
+    ours.close()
     try:
         _Talk(address, pipe).run()
     except (OSError, ValueError) as exc:
