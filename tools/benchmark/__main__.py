@@ -39,7 +39,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="how often each is measured (10)")
     parser.add_argument("--sizes", default="8,64,256,1024", help="MiB of memory (8,64,256,1024)")
-    parser.add_argument("--output", type=Path, required=True, help="directory for benchmark.json, .png and .txt")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        help="directory for benchmark.json, .png and .txt; results in its README.md are replaced",
+    )
     parser.add_argument("--criu", help="CRIU for lxc-checkpoint (the role's)")
     parser.add_argument("--no-verdict", action="store_true", help="end with 0 although a goal is missed")
     parser.add_argument("--verdict-of", type=Path, action="append", default=[], metavar="JSON",
@@ -73,7 +78,12 @@ def _run(wanted: argparse.Namespace) -> int:
                 for side in sides if number % 2 == 0 else sides[::-1]:
                     mine[side.name].append(side.measure(lab, size))
                     _progress(size, number, wanted.rounds, side.name, mine[side.name][-1])
-    return _report({"format": 1, "machine": machine, "unit": "ms", "samples": samples}, wanted)
+    data = {"format": 1, "machine": machine, "command": _command(wanted), "unit": "ms", "samples": samples}
+    return _report(data, wanted)
+
+
+def _command(wanted: argparse.Namespace) -> str:
+    return f"tools/bench --rounds {wanted.rounds} --sizes {','.join(map(str, wanted.sizes))}"
 
 
 def _criu_of_the_role() -> str:
@@ -134,6 +144,10 @@ def _report(data: dict[str, t.Any], wanted: argparse.Namespace) -> int:
     data["verdicts"] = [vars(verdict) for verdict in verdicts]
     (wanted.output / "benchmark.json").write_text(json.dumps(data, indent=1) + "\n", "utf-8")
     (wanted.output / "benchmark.txt").write_text(text, "utf-8")
+    readme = wanted.output / "README.md"
+    if readme.exists():
+        command = data.get("command", "tools/bench")
+        readme.write_text(report.readme(readme.read_text("utf-8"), samples, machine, command), "utf-8")
     report.picture(samples, str(wanted.output / "benchmark.png"), subtitle)
     print(f"\n{text}\nbench: written to {wanted.output}/benchmark.txt, .json, .png")
     missed = any(verdict.passed is False for verdict in verdicts)

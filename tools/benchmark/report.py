@@ -138,6 +138,45 @@ def _limit(what: str, ours: t.Mapping[int, Sample], keys: t.Sequence[str], limit
     return Verdict(f"{what} at most {limit:.0f} ms", f"{worst:.1f} ms at {size} MiB", worst <= limit)
 
 
+_BEGIN, _END = "<!-- results: written by tools/bench -->", "<!-- end of the results -->"
+_README_ROWS = ("frozen", "dump", "restore", "dump_restore", "sync", "command")
+
+
+def readme(text: str, samples: Samples, machine: t.Mapping[str, str], command: str) -> str:
+    """The text of a README with the results between its two marks; unchanged where it has none."""
+    before, begin, rest = text.partition(_BEGIN)
+    _old, end, after = rest.partition(_END)
+    if not begin or not end:
+        return text
+    return f"{before}{begin}\n\n{_results(samples, machine, command)}\n{end}{after}"
+
+
+def _results(samples: Samples, machine: t.Mapping[str, str], command: str) -> str:
+    found = medians(samples)
+    rounds = sorted({len(one) for sides in samples.values() for one in sides.values()})
+    lines = [
+        f"Measured on {machine['date']} by `{command}`: medians of {' or '.join(map(str, rounds))} rounds. {machine['cpu']}, "
+        f"{int(machine['memory_mib']) / 1024:.0f} GiB, Linux {machine['kernel']}, CRIU {machine['criu']}, LXC {machine['lxc']}, "
+        f"{machine['file_system']}; load average before: {machine['load_before']}.",
+        "",
+        "| milliseconds: `lxc-checkpoint` → `stasis.lxc` | " + " | ".join(f"{size} MiB" for size in found) + " |",
+        "|---|" + "---|" * len(found),
+    ]
+    names = {key: label.strip() for _title, rows in _SECTIONS for key, label in rows}
+    for key in _README_ROWS:
+        cells = [f"{sides[PLAIN][key]:.0f} → {sides[OURS][key]:.0f}" for sides in found.values()]
+        lines.append(f"| {names[key]} | " + " | ".join(cells) + " |")
+    cells = [f"{sides[OURS]['dump_restore'] / sides[PLAIN]['dump_restore']:.2f}" for sides in found.values()]
+    lines.append("| dump + restore, times lxc-checkpoint's | " + " | ".join(cells) + " |")
+    for key, label in (("ansible_dump_over", "checkpointed"), ("ansible_restore_over", "restored")):
+        cells = [f"{sides[OURS][key]:.0f}" for sides in found.values()]
+        lines.append(f"| Ansible task {label}, longer than CRIU by | " + " | ".join(cells) + " |")
+    words = {None: "not measured", True: "met", False: "**missed**"}
+    lines += ["", "| goal | found | |", "|---|---|---|"]
+    lines += [f"| {one.goal} | {one.found or '-'} | {words[one.passed]} |" for one in verdicts(samples)]
+    return "\n".join(lines) + "\n"
+
+
 def picture(samples: Samples, path: str, subtitle: str) -> None:
     """One column a size: where the time goes, and what a client sees."""
     import matplotlib as mpl
