@@ -9,14 +9,16 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 
 def main() -> None:
     readme, story = (Path(name).read_text() for name in sys.argv[1:])
     told = re.search(r"^## Use it\n.*?^```yaml\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     if told is None or yaml.safe_load(told.group(1)) != yaml.safe_load(story):
-        sys.exit(f"check_story: {sys.argv[2]} is not what {sys.argv[1]} tells under `Use it`\ncheck_story: make them one")
+        sys.exit(
+            f"check_story: {sys.argv[2]} is not what {sys.argv[1]} tells under `Use it`\ncheck_story: make them one"
+        )
 
 
 if __name__ == "__main__":
