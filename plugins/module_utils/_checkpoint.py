@@ -19,7 +19,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
     _cgroup_yard,
     _cgroups,
-    _container,
     _criu_command,
     _directory,
     _dump,
@@ -28,6 +27,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _install_record,
     _integrity,
+    _interrupted,
     _manifest,
     _names,
     _network_lock,
@@ -84,17 +84,14 @@ def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, 
         return _remove(wanted, runner, check_mode=check_mode)
     trust = _restorable.trust(wanted.verify_key, runner)
     record, host = _prepared_host(wanted, runner)
-    container = _container.observe(runner, wanted.name, wanted.lxc_path)
-    recovered = _recover.recover(
-        wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode, runner=runner, trust=trust
-    )
+    container, recovered = _interrupted.recover(wanted, runner, trust, act=not check_mode)
     try:
         if wanted.state == _argspec.CHECKPOINTED:
             result = _checkpoint(wanted, runner, host, record, container, check_mode=check_mode, locks=locks)
         else:
             result = _restore_container(wanted, runner, host, record, container, trust, check_mode=check_mode)
     except StasisError as exc:
-        exc.data.setdefault("recovered", recovered)
+        exc.data["recovered"] = recovered + exc.data.get("recovered", [])
         raise
     result.recovered = recovered
     result.changed = result.changed or bool(recovered)
@@ -188,7 +185,7 @@ def _checkpoint(
 def _look(wanted: Wanted, container: Container | None, trust: Trust | None = None, *, check_mode: bool) -> Image:
     level = _integrity.NONE if wanted.verify == _integrity.NONE else _integrity.SIZE
     if check_mode:
-        return _recover.foreseen(wanted.directory, wanted.name, wanted.lxc_path, container, trust, level)
+        return _interrupted.foreseen(wanted, container, trust, level)
     return _image.look(wanted.directory, trust, level)
 
 
@@ -251,7 +248,7 @@ def _dump_order(
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
     _manifest.check_draft(draft)
-    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard)
+    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook)
 
 
 def _restore_container(
@@ -271,7 +268,7 @@ def _restore_container(
     if plan.action == _result.NONE:
         return result
     _restorable.check_seal(wanted, image)
-    order = _restore_order(wanted, host, record, container, image)
+    order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
     result.notes.append(NO_REBOOT)
     result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options)
@@ -337,10 +334,11 @@ def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_comman
 def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
     container = None
     if os.path.lexists(os.path.join(wanted.lxc_path, wanted.name, "config")):
-        container = _container.observe(runner, wanted.name, wanted.lxc_path)
-    recovered = _recover.recover(
-        wanted.directory, wanted.name, wanted.lxc_path, container, act=not check_mode, runner=runner
-    )
+        container, recovered = _interrupted.recover(wanted, runner, None, act=not check_mode)
+    else:
+        recovered = _recover.recover(
+            wanted.directory, wanted.name, wanted.lxc_path, None, act=not check_mode, runner=runner
+        )
     image = _look(wanted, container, check_mode=check_mode)
     stale = _stale_reasons(container, image) if container else ["The container does not exist any more."]
     plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)

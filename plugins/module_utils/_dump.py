@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _ahead,
@@ -24,6 +24,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _diagnosis,
     _files,
     _image,
+    _journal,
+    _mend,
     _nic_records,
     _nics,
     _rootfs,
@@ -48,13 +50,14 @@ _LAST_IMAGE = "inventory.img"
 
 @dataclass(frozen=True)
 class DumpOrder:
-    """What to dump: the argv, the hook's lock method, the draft of the manifest, and the links of the cgroup yard."""
+    """What to dump: the argv, the hook's lock method, the draft of the manifest, the links of the cgroup yard, and the hook."""
 
     argv: tuple[str, ...]
     lock_by_hook: bool
     draft: t.Mapping[str, t.Any]
     inhibit: bool
     yard: t.Mapping[str, str] = field(default_factory=dict)
+    hook: str = ""
 
 
 def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:
@@ -82,6 +85,7 @@ def dump(
     work = _workspace.Workspace(wanted.name, "dump")
     staging = _image.stage(wanted.directory, order.draft)
     inhibited = False
+    journal = _begin(container, wanted, order, work)
     ahead = _ahead.Ahead(staging, lambda: wanted.stop and os.path.exists(os.path.join(staging, _LAST_IMAGE)))
     try:
         _nic_records.write_records(staging, container.nics)
@@ -92,12 +96,16 @@ def dump(
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
         warnings = _run_criu(runner, container, wanted, order, work, staging, locks)
-    except Exception:
+    except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
+        mended = _mend.after_dump(journal, container, runner)
+        if isinstance(exc, StasisError):
+            exc.data["recovered"] = mended
         _image.discard(wanted.directory)
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
+        _journal.end(container.name, container.lxc_path)
         raise
     ahead.begin()
     fingerprint = None
@@ -107,8 +115,26 @@ def dump(
         found = _rootfs.fingerprint(container.rootfs)
         fingerprint = found.as_dict() if found else None
     else:
-        warnings += [f"After the dump: {fault}" for fault in _nics.attached(container.nics, runner)]
-    return finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead), warnings
+        warnings += [f"After the dump: {line}" for line in _mend.reattach(journal, runner)]
+    manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
+    _journal.end(container.name, container.lxc_path)
+    return manifest, warnings
+
+
+def _begin(container: Container, wanted: Wanted, order: DumpOrder, work: _workspace.Workspace) -> _journal.Journal:
+    init = container.init
+    journal = _journal.Journal(
+        _journal.DUMP,
+        wanted.directory,
+        work.path,
+        hook=order.hook,
+        nics=tuple(asdict(nic) for nic in container.nics),
+        init_pid=init.pid if init else 0,
+        init_start=init.start if init else 0,
+        units=tuple(container.autostart.units) if order.inhibit else (),
+    )
+    _journal.begin(container.name, container.lxc_path, journal)
+    return journal
 
 
 def _record_cgroups(container: Container, staging: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import typing as t
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
@@ -23,6 +23,10 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _dump,
     _files,
     _image,
+    _journal,
+    _leftovers,
+    _link_remaps,
+    _mend,
     _nic_records,
     _nics,
     _pressure,
@@ -39,9 +43,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
 
-# CRIU says this when the tasks run again; a failure before it has run nothing.
-_RESUMED = "Restore finished successfully. Tasks resumed."
-
 
 @dataclass(frozen=True)
 class RestoreOrder:
@@ -49,7 +50,8 @@ class RestoreOrder:
 
     options: as the restore has them. arguments is a function of the work directory and of where the image can be read,
     which are not known before the run. root: the host's uid of the container's root in a user namespace.
-    overlay: the options with which its root is mounted, where that is an overlay.
+    overlay: the options with which its root is mounted, where that is an overlay. fresh: nothing was
+    written to the root file system since the dump.
     """
 
     criu: str
@@ -59,6 +61,7 @@ class RestoreOrder:
     generation: int
     root: int | None = None
     overlay: str = ""
+    fresh: bool = True
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def restore(
     _nic_records.write_records(nics, order.nics)
     if order.root is not None:
         _nic_records.write_peers(nics, order.nics)
+    journal = _begin(container, image, wanted, record, order, work)
     with _user_namespace.view(wanted.directory, order.root) as images:
         work.write_lines("argv", order.arguments(work.path, images))
         done = _runner.run_to_files(
@@ -101,20 +105,30 @@ def restore(
             timeout=wanted.timeout + wanted.kill_timeout,
             grace=10.0,
         )
+    if done.rc != 0:
+        # Where only lxc-checkpoint was killed, its monitor and CRIU go on.
+        _mend.settle(journal, wanted.timeout, lambda: _runs(runner, container))
     command = work.read("argv.ran").splitlines()
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
-    if done.rc != 0 or state != _container.RUNNING or init is None:
-        nothing_ran = init is None and _RESUMED not in work.read("restore.log", 64 << 20)
+    if done.rc > 0 or state != _container.RUNNING or init is None:
+        nothing_ran = init is None and not _leftovers.may_have_run(work.read("restore.log", 64 << 20))
+        mended = _mend.after_restore(journal, container, runner) if state == _container.STOPPED else []
         if nothing_ran:
-            _take_back(container, image)
+            take_back(container, image, fresh=order.fresh)
             _nic_records.remove_peers(nics, runner)
-        raise _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
-    _remember(container, init, order.generation)
-    warnings = [f"{container.name} runs again, but: {fault}" for fault in _nics.attached(order.nics, runner)]
+        _journal.end(container.name, container.lxc_path)
+        failure = _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
+        failure.data["recovered"] = mended
+        raise failure
+    remember(container, init, order.generation)
+    warnings = [f"{container.name} runs again, but: {line}" for line in _mend.reattach(journal, runner)]
     warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
     units = (image.manifest or {}).get("autostart_units", [])
     _autostart.allow(units, container.config_path, runner)
+    if done.rc != 0:
+        warnings.append(f"lxc-checkpoint ended with {done.rc}; the restore went on without it.")
+    _journal.end(container.name, container.lxc_path)
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
 
 
@@ -126,6 +140,35 @@ def stop(container: Container, runner: _runner.Runner, wanted: Wanted) -> None:
             f"{container.name} could not be stopped: {done.stderr.strip()[:300]}",
             "Stop it by hand, then run the task again.",
         )
+
+
+def _runs(runner: _runner.Runner, container: Container) -> bool:
+    return _container.query(runner, container.name, container.lxc_path)[0] == _container.RUNNING
+
+
+def _begin(
+    container: Container,
+    image: Image,
+    wanted: Wanted,
+    record: InstallRecord,
+    order: RestoreOrder,
+    work: _workspace.Workspace,
+) -> _journal.Journal:
+    manifest = image.manifest or {}
+    journal = _journal.Journal(
+        _journal.RESTORE,
+        wanted.directory,
+        work.path,
+        hook=record.hook,
+        nics=tuple(asdict(nic) for nic in order.nics),
+        generation=order.generation,
+        units=tuple(manifest.get("autostart_units", ())),
+        fresh=order.fresh,
+        consumed=len(image.consumed),
+        links=_link_remaps.inodes(manifest.get("open_files") or {}, container.rootfs.backing),
+    )
+    _journal.begin(container.name, container.lxc_path, journal)
+    return journal
 
 
 def _environment(
@@ -182,13 +225,13 @@ def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Wo
     return path
 
 
-def _take_back(container: Container, image: Image) -> None:
+def take_back(container: Container, image: Image, *, fresh: bool) -> None:
     """Take back what a restore that ran nothing has written: its record, and the fingerprint that it changed."""
     now = _image.look(image.path)
     for record in now.consumed[len(image.consumed) :]:
         _image.add_record(image.path, f"undone {record.boot_id} {record.init_pid} {record.init_start}")
     found = _rootfs.fingerprint(container.rootfs)
-    if found is not None and not image.consumed and image.fingerprint is not None:
+    if found is not None and fresh and not image.consumed and image.fingerprint is not None:
         _image.set_fingerprint(image.path, found.as_dict())
 
 
@@ -234,7 +277,7 @@ def _failure(
     )
 
 
-def _remember(container: Container, init: Process, generation: int) -> None:
+def remember(container: Container, init: Process, generation: int) -> None:
     """Which generation runs now, for the next dump; below /run, as it ends with the boot."""
     _files.make_directories(_workspace.LOCKS)
     path = os.path.join(_workspace.LOCKS, _workspace.key(container.name, container.lxc_path) + ".json")

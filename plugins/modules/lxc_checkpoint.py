@@ -510,7 +510,10 @@ notes:
   type: list
   elements: str
 recovered:
-  description: What an interrupted earlier run had left and was put right, or in check mode would be.
+  description: >-
+    What an interrupted earlier run had left and was put right, or in check mode would be; and after a failure also
+    what this run put right itself. A sentence each: staging directories, a detached network, firewall rules, TCP sockets
+    in repair mode, cgroups, half restored tasks and files of a CRIU that was killed.
   returned: always
   type: list
   elements: str

@@ -1,0 +1,158 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The first thing that every run does: what an interrupted one was about is waited for, completed, mended or taken back."""
+
+from __future__ import annotations
+
+import os
+import time
+import typing as t
+from dataclasses import replace
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _autostart,
+    _cgroups,
+    _container,
+    _image,
+    _journal,
+    _leftovers,
+    _mend,
+    _pressure,
+    _recover,
+    _restore,
+    _rootfs,
+    _workspace,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
+from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+
+def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -> tuple[Container, list[str]]:
+    """The container as it is, after all that was mended; and a line for each thing that was, or without `act` would be."""
+    journal = _journal.read(wanted.name, wanted.lxc_path)
+    told = _wait(journal, wanted, runner, act=act) if journal else []
+    container = _container.observe(runner, wanted.name, wanted.lxc_path)
+    mended = _mend_all(journal, container, runner, act=act)
+    told += mended
+    if mended and act:
+        # Its network and its sockets are others now.
+        container = _container.observe(runner, wanted.name, wanted.lxc_path)
+    directories = [wanted.directory]
+    if journal is not None:
+        told += _restored(journal, container, runner, act=act)
+        directories += [journal.directory] if journal.directory != wanted.directory else []
+    for directory in directories:
+        told += _recover.recover(
+            directory, wanted.name, wanted.lxc_path, container, act=act, runner=runner, trust=trust
+        )
+    if act:
+        _journal.end(wanted.name, wanted.lxc_path)
+    return container, told
+
+
+def foreseen(wanted: Wanted, container: Container | None, trust: Trust | None, level: str) -> Image:
+    """The image that recover() will have put at the directory: what check mode plans with."""
+    image = _recover.foreseen(wanted.directory, wanted.name, wanted.lxc_path, container, trust, level)
+    journal = _journal.read(wanted.name, wanted.lxc_path)
+    if journal is None or container is None or journal.directory != wanted.directory:
+        return image
+    return _undone(journal, container, image) or image
+
+
+def _wait(journal: Journal, wanted: Wanted, runner: Runner, *, act: bool) -> list[str]:
+    """Let what goes on without its module come to its end; it has a deadline of its own, which the hook keeps."""
+
+    def runs() -> bool:
+        return _container.query(runner, wanted.name, wanted.lxc_path)[0] == _container.RUNNING
+
+    if not _mend.at_work(journal, runs):
+        return []
+    line = f"waited for the {journal.action} that an interrupted run had begun"
+    left = _mend.settle(journal, wanted.timeout, runs) if act else []
+    if not left:
+        return [line]
+    names = ", ".join(f"{one.command} (pid {one.pid})" for one in left)
+    if not _mend.kill(left):
+        raise StasisError(f"{names} of an interrupted {journal.action} do not end.", "Look into it.")
+    return [f"killed what an interrupted {journal.action} had left and did not end: {names}"]
+
+
+def _mend_all(journal: Journal | None, container: Container, runner: Runner, *, act: bool) -> list[str]:
+    init = container.init
+    if init is None:
+        if container.state != _container.STOPPED:
+            return []
+        left = _leftovers.of_stopped(journal, container, time.time())
+    elif journal is not None and (init.pid, init.start) in _subjects(journal):
+        left = _leftovers.of_running(journal, container, runner)
+    else:
+        return []
+    repairs = _mend.decide(left, container.name)
+    if not act:
+        return [one.line for one in repairs]
+    told = _mend.carry_out(repairs, journal, container, runner)
+    if init is None and journal is not None:
+        _mend.wait_free(journal)
+    return told
+
+
+def _subjects(journal: Journal) -> list[tuple[int, int]]:
+    """Pid and start time of the inits that the run was about."""
+    if journal.action == _journal.DUMP:
+        return [(journal.init_pid, journal.init_start)]
+    return [(one.init_pid, one.init_start) for one in _records(journal)]
+
+
+def _records(journal: Journal) -> list[t.Any]:
+    text = _workspace.read_text(os.path.join(journal.directory, _image.CONSUMED))
+    return _image.parse_consumed(text)[journal.consumed :]
+
+
+def _restored(journal: Journal, container: Container, runner: Runner, *, act: bool) -> list[str]:
+    """Complete an interrupted restore whose container runs, or take back what one that ran nothing has written."""
+    if journal.action != _journal.RESTORE:
+        return []
+    init = container.init
+    if init is not None:
+        if (init.pid, init.start) not in _subjects(journal):
+            return []
+        if act:
+            _restore.remember(container, init, journal.generation)
+            _pressure.arm(_cgroups.processes(container.cgroups))
+            _autostart.allow(list(journal.units), container.config_path, runner)
+        return [f"completed the restore that an interrupted run had begun from {journal.directory}"]
+    image = _image.look(journal.directory)
+    before = _undone(journal, container, image)
+    if before is None:
+        if container.state == _container.STOPPED and _records(journal):
+            return [
+                f"left {journal.directory} as it is: {container.name} has run since, until its restore was interrupted"
+            ]
+        return []
+    if (before.consumed, before.fingerprint) == (image.consumed, image.fingerprint):
+        return []
+    if act:
+        _restore.take_back(container, replace(image, consumed=before.consumed), fresh=journal.fresh)
+    return [f"took back what an interrupted restore had written to {journal.directory} before anything ran"]
+
+
+def _undone(journal: Journal, container: Container, image: Image) -> Image | None:
+    """The image as it is once an interrupted restore is taken back; None where there is none, or something ran."""
+    if journal.action != _journal.RESTORE or container.state != _container.STOPPED or image.state != _image.SEALED:
+        return None
+    log = _workspace.read_text(os.path.join(journal.work, "restore.log"))
+    # Without its log nobody can say that it ran nothing, once the hook has written that it was about to.
+    if _leftovers.may_have_run(log) or (not log and _records(journal)):
+        return None
+    fingerprint = image.fingerprint
+    if journal.fresh and fingerprint is not None and not image.consumed[: journal.consumed]:
+        found = _rootfs.fingerprint(container.rootfs)
+        fingerprint = found.as_dict() if found is not None else fingerprint
+    return replace(image, consumed=image.consumed[: journal.consumed], fingerprint=fingerprint)

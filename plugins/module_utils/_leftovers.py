@@ -1,0 +1,237 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""What a run that was interrupted has left of itself on the host: processes, cgroups, network, firewall, sockets, links.
+
+Looks, and changes nothing. What is to be done about it is _mend's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _cgroups,
+    _container,
+    _link_remaps,
+    _nics,
+    _tcp_repair,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils._tcp_repair import Repaired
+
+_TABLE = re.compile(r"^table (\S+) (CRIU\S*)$", re.MULTILINE)
+# CRIU writes this when a task has been caught on its last system call; before that, none can run without CRIU.
+_CAUGHT = " was trapped"
+_RESUMED = "Restore finished successfully. Tasks resumed."
+# Where nothing tells whose a cgroup is: older than anybody needs to fill it.
+_OLD_SECONDS = 60.0
+_TEMPORARY = re.compile(r"/tmp/(?:\.criu\.mntns|cr-tmpfs|crtools-proc)\.\w{6}\b")
+_UNLOCKED = "Running network-unlock scripts"
+_GAVE_UP = "Restoring FAILED."
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was found.
+
+    detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family
+    name`. chains: iptables programs that know a chain CRIU. links: superfluous ones, path inside to path on this host.
+    halted: tasks that stand still. half_restored: tasks of a restore that came to no end. cgroups: empty directories.
+    missing: links that the image needs, path inside to inode. ghosts: files that CRIU makes on its way and removes.
+    temporary: empty directories of CRIU's.
+    """
+
+    detached: tuple[str, ...] = ()
+    repair: tuple[Repaired, ...] = ()
+    tables: tuple[str, ...] = ()
+    chains: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    halted: tuple[Process, ...] = ()
+    half_restored: tuple[Process, ...] = ()
+    cgroups: tuple[str, ...] = ()
+    missing: tuple[tuple[str, int], ...] = ()
+    ghosts: tuple[str, ...] = ()
+    temporary: tuple[str, ...] = ()
+
+
+def of_running(journal: Journal, container: Container, runner: Runner) -> Left:
+    """In a container that runs although CRIU was killed while it held the tasks."""
+    init = container.init
+    if init is None:
+        return Left()
+    pids = sorted(_cgroups.processes(container.cgroups) | {init.pid})
+    tables, chains = _firewall(init.pid, runner)
+    nics = journal.network()
+    return Left(
+        detached=tuple(detached(nics, runner)),
+        repair=tuple(_tcp_repair.find(pids)),
+        tables=tables,
+        chains=chains,
+        links=tuple(sorted(_link_remaps.left(pids).items())) if journal.action == "dump" else (),
+        halted=tuple(_halted(pids)),
+    )
+
+
+def of_stopped(journal: Journal | None, container: Container, now: float) -> Left:
+    """Around a container that LXC calls stopped. now: seconds since the epoch."""
+    if journal is None or journal.action != "restore":
+        return Left(cgroups=tuple(empty_cgroups(container.name, _OLD_SECONDS, now)))
+    log = _read(os.path.join(journal.work, "restore.log"))
+    half = half_restored(container.name)
+    rootfs = container.rootfs.backing
+    # Where something ran, the files are its own again; and without a log nobody can say that nothing did.
+    untouched = bool(log) and os.path.isdir(rootfs) and not may_have_run(log)
+    return Left(
+        half_restored=tuple(half),
+        cgroups=tuple(empty_cgroups(container.name, 0.0, now, {one.pid for one in half})),
+        missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if untouched else (),
+        ghosts=tuple(_link_remaps.ghosts(rootfs, os.stat(journal.work).st_mtime)) if untouched else (),
+        temporary=temporary(log),
+    )
+
+
+def temporary(log: str) -> tuple[str, ...]:
+    """The directories for its own mounts that a CRIU made, by its log, and has not removed."""
+    return tuple(path for path in sorted(set(_TEMPORARY.findall(log))) if os.path.isdir(path))
+
+
+def may_have_run(log: str) -> bool:
+    """From the restore.log of a run that failed or was killed: whether a task can have run a step of its own. Pure."""
+    after = log.partition(_UNLOCKED)[2]
+    if _RESUMED in after:
+        return True
+    return _CAUGHT in after and _GAVE_UP not in after
+
+
+def of_run(work: str, proc: str = "/proc") -> list[Process]:
+    """Every process that a run has started and that is still there, known by its environment."""
+    mark = f"STASIS_WORK={work}".encode()
+    found = []
+    for name in os.listdir(proc):
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            with open(f"{proc}/{name}/environ", "rb") as stream:
+                if mark not in stream.read().split(b"\0"):
+                    continue
+            one = _container.process(int(name))
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def half_restored(name: str) -> list[Process]:
+    """The tasks in the payload cgroups of a container which no LXC supervises.
+
+    A container of the same name below another lxc_path has cgroups of that name too; its init has a monitor.
+    """
+    members: set[int] = set()
+    for folder in _folders(name):
+        if "lxc.payload." in folder:
+            for top, _folders_in_it, files in os.walk(folder):
+                if "cgroup.procs" in files:
+                    members |= {int(word) for word in _read(os.path.join(top, "cgroup.procs")).split()}
+    found = []
+    for pid in sorted(members - {0}):
+        ancestor = pid
+        while ancestor in members:
+            ancestor = _container.parent(ancestor)
+        one = _container.process(pid)
+        if one is not None and not _is_lxc(ancestor):
+            found.append(one)
+    return found
+
+
+def empty_cgroups(name: str, age: float, now: float, ignore: t.AbstractSet[int] = frozenset()) -> list[str]:
+    """LXC's cgroups for a container in which nobody is, the deepest first.
+
+    age: seconds that they are old at least. ignore: pids that will have gone.
+    """
+    found = []
+    for folder in _folders(name):
+        trees = [top for top, _inside, _files in os.walk(folder, topdown=False)]
+        with contextlib.suppress(OSError):
+            members = {int(word) for top in trees for word in _read(os.path.join(top, "cgroup.procs")).split()}
+            if now - os.stat(folder).st_ctime >= age and members <= ignore:
+                found += trees
+    return found
+
+
+def _folders(name: str) -> list[str]:
+    pattern = re.compile(rf"lxc\.(payload|monitor|pivot)\.{re.escape(name)}(-[0-9]+)?\Z")
+    found = []
+    for mount in sorted(set(_cgroups.parse_mounts(_read("/proc/self/mountinfo")).values())):
+        with contextlib.suppress(OSError):
+            found += [os.path.join(mount, one) for one in sorted(os.listdir(mount)) if pattern.match(one)]
+    return found
+
+
+def _is_lxc(pid: int) -> bool:
+    # A monitor calls itself so, whatever program has started it; lxc-attach does not.
+    if _read(f"/proc/{pid}/cmdline").startswith("[lxc monitor]"):
+        return True
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("lxc-")
+    except OSError:
+        return False
+
+
+def detached(nics: t.Sequence[_nics.Nic], runner: Runner) -> list[str]:
+    """What of the veths is not as recorded, also of what the hook changes while they are out of their bridges."""
+    return _nics.attached(nics, runner) + _switched(nics)
+
+
+def _switched(nics: t.Sequence[_nics.Nic], proc: str = "/proc") -> list[str]:
+    """What the hook changes of a host side besides the bridge, and has not put back."""
+    found = []
+    for nic in nics:
+        for key, value in nic.sysctls.items():
+            family, _space, name = key.rpartition(" ")
+            now = _read(f"{proc}/sys/net/{family}/conf/{nic.veth}/{name}").strip()
+            if now and now != value:
+                found.append(f"{nic.name}: {name} of its host side {nic.veth} is {now}, not {value}.")
+    return found
+
+
+def _firewall(init_pid: int, runner: Runner) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    inside = ["nsenter", f"--net=/proc/{init_pid}/ns/net"]
+    tables: list[str] = []
+    chains: list[str] = []
+    # Who has no nft or no iptables has no table of theirs.
+    with contextlib.suppress(StasisError):
+        listed = runner.run([*inside, "nft", "list", "tables"])
+        tables = [f"{family} {name}" for family, name in _TABLE.findall(listed.stdout)]
+    for program in ("iptables", "ip6tables"):
+        with contextlib.suppress(StasisError):
+            listed = runner.run([*inside, program, "-w", "-S", "CRIU"])
+            chains += [program] if listed.rc == 0 else []
+    return tuple(tables), tuple(chains)
+
+
+def _halted(pids: t.Iterable[int]) -> list[Process]:
+    found = []
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            text = _read(f"/proc/{pid}/stat")
+            one = _container.process(pid)
+            if one is not None and text[text.rindex(")") + 2] in "Tt":
+                found.append(one)
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""

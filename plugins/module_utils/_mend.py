@@ -1,0 +1,285 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Put right what an interrupted run has left: decided purely, line for line as the task reports it, then done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import typing as t
+from dataclasses import dataclass
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+    _leftovers,
+    _link_remaps,
+    _nic_records,
+    _tcp_repair,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
+from ansible_collections.stasis.lxc.plugins.module_utils._leftovers import Left
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+ATTACH = "attach"
+RELEASE = "release"
+TABLE = "table"
+CHAIN = "chain"
+UNLINK = "unlink"
+RELINK = "relink"
+KILL = "kill"
+CGROUPS = "cgroups"
+TEMPORARY = "temporary"
+GHOSTS = "ghosts"
+TELL = "tell"
+
+# The kernel takes a network namespace apart after its last process has gone.
+_NAMESPACE_SECONDS = 10.0
+# For a hook that has lost its CRIU, and for liblxc's teardown.
+_HOOK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing to do. line: how it is reported. subject: what it is done to, as the kind wants it."""
+
+    kind: str
+    line: str
+    subject: t.Any = None
+
+
+def decide(left: Left, name: str) -> list[Repair]:
+    """What to do about what was found, in the order in which it is done. Pure."""
+    found = []
+    if left.half_restored:
+        pids = ", ".join(str(one.pid) for one in left.half_restored)
+        found.append(
+            Repair(
+                KILL, f"killed what an interrupted restore had half restored of {name} (pid {pids})", left.half_restored
+            )
+        )
+    if left.cgroups:
+        names = sorted({one for path in left.cgroups for one in path.split("/") if one.startswith("lxc.")})
+        found.append(Repair(CGROUPS, f"removed empty cgroups: {', '.join(names)}", left.cgroups))
+    if left.temporary:
+        line = f"removed what an interrupted restore had left: {', '.join(left.temporary)}"
+        found.append(Repair(TEMPORARY, line, left.temporary))
+    if left.ghosts:
+        line = f"removed what an interrupted restore had left: {', '.join(left.ghosts)}"
+        found.append(Repair(GHOSTS, line, left.ghosts))
+    if left.missing:
+        paths = ", ".join(path for path, _inode in left.missing)
+        found.append(
+            Repair(
+                RELINK,
+                f"linked again what an interrupted restore had removed from the root file system: {paths}",
+                left.missing,
+            )
+        )
+    for one in left.tables:
+        found.append(Repair(TABLE, f"removed the firewall table {one} that a killed CRIU had left in {name}", one))
+    for one in left.chains:
+        found.append(Repair(CHAIN, f"removed the chain CRIU ({one}) that a killed CRIU had left in {name}", one))
+    if left.repair:
+        found.append(
+            Repair(
+                RELEASE,
+                f"took {len(left.repair)} TCP sockets of {name} out of the repair mode of a killed CRIU",
+                left.repair,
+            )
+        )
+    if left.detached:
+        found.append(Repair(ATTACH, f"put the network of {name} back: {' '.join(left.detached)}"))
+    for path, real in left.links:
+        found.append(Repair(UNLINK, f"removed {path} from {name}, which a killed CRIU had made", real))
+    for task in left.halted:
+        found.append(
+            Repair(
+                TELL,
+                f"left {task.command} (pid {task.pid}) of {name} alone, which stands still: look why, or send it SIGCONT",
+            )
+        )
+    return found
+
+
+def carry_out(repairs: t.Iterable[Repair], journal: Journal | None, container: Container, runner: Runner) -> list[str]:
+    """Do it; returns the lines of what was done, and in place of one that could not be done the reason."""
+    told = []
+    for one in repairs:
+        try:
+            _do(one, journal, container, runner)
+            told.append(one.line)
+        except (OSError, StasisError) as exc:
+            why = exc.what if isinstance(exc, StasisError) else str(exc.strerror or exc)
+            told.append(f"could not do this: {one.line}: {why}")
+    return told
+
+
+def settle(journal: Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> list[Process]:
+    """Wait for the processes of an interrupted run; returns those that are at work after that time.
+
+    LXC's monitor is one of them for as long as the container lives, so it is left out once LXC says that it runs.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        left = at_work(journal, lxc_done)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.05)
+
+
+def at_work(journal: Journal, lxc_done: t.Callable[[], bool]) -> list[Process]:
+    """The processes of an interrupted run that have not come to their end."""
+    found = _leftovers.of_run(journal.work)
+    if found and all(one.command.startswith(("lxc-checkpoint", "[lxc monitor]")) for one in found) and lxc_done():
+        return []
+    return found
+
+
+def kill(processes: t.Iterable[Process], seconds: float = 10.0) -> bool:
+    """Kill these very processes, and wait until they have gone; whether they have."""
+    left = [one for one in processes if one.alive]
+    for one in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
+    deadline = time.monotonic() + seconds
+    while any(one.alive for one in left):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def wait_free(journal: Journal, sysfs: str = "/sys") -> None:
+    """Wait until the kernel has removed the veths of a container that died; its peers go with the namespace."""
+    deadline = time.monotonic() + _NAMESPACE_SECONDS
+    veths = [nic.veth for nic in journal.network() if nic.veth]
+    while any(os.path.exists(f"{sysfs}/class/net/{veth}") for veth in veths) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _do(one: Repair, journal: Journal | None, container: Container, runner: Runner) -> None:
+    if one.kind == KILL:
+        if not kill(one.subject):
+            raise StasisError("They do not die.", "Look into it.")
+    elif one.kind == RELINK:
+        _relink(dict(one.subject), container.rootfs.backing)
+    elif one.kind == RELEASE:
+        stuck = [socket for socket in one.subject if not _tcp_repair.release(socket)]
+        if stuck:
+            raise StasisError(f"{len(stuck)} are still in it.", "Restart what holds them.")
+    elif one.kind in (TABLE, CHAIN, ATTACH):
+        _mend_network(one, journal, container, runner)
+    else:
+        _remove(one)
+
+
+def _remove(one: Repair) -> None:
+    if one.kind == CGROUPS:
+        _remove_cgroups(one.subject)
+    elif one.kind == TEMPORARY:
+        for path in one.subject:
+            os.rmdir(path)
+    elif one.kind == GHOSTS:
+        for path in one.subject:
+            os.unlink(path)
+    elif one.kind == UNLINK:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(one.subject)
+
+
+def _mend_network(one: Repair, journal: Journal | None, container: Container, runner: Runner) -> None:
+    inside = ["nsenter", f"--net=/proc/{container.init.pid if container.init else 0}/ns/net"]
+    if one.kind == TABLE:
+        _run(runner, [*inside, "nft", "delete", "table", *one.subject.split()])
+    elif one.kind == CHAIN:
+        for line in ("-D INPUT -j CRIU", "-D OUTPUT -j CRIU"):
+            runner.run([*inside, one.subject, "-w", *line.split()])
+        for line in ("-F CRIU", "-X CRIU"):
+            _run(runner, [*inside, one.subject, "-w", *line.split()])
+    elif journal is not None:
+        attach(journal, runner)
+
+
+def reattach(journal: Journal, runner: Runner) -> list[str]:
+    """After a run that went well: put the veths back where the hook, whose failure CRIU ignores there, did not."""
+    faults = _leftovers.detached(journal.network(), runner)
+    if not faults:
+        return []
+    with contextlib.suppress(OSError, StasisError):
+        attach(journal, runner)
+    left = _leftovers.detached(journal.network(), runner)
+    return left or [f"its network had to be put back. {' '.join(faults)}"]
+
+
+def attach(journal: Journal, runner: Runner) -> None:
+    """Have the hook do what it does at network-unlock, for the NICs as the journal has them."""
+    records = os.path.join(journal.work, "nics-again")
+    _files.remove_tree(records)
+    os.mkdir(records, 0o700)
+    _nic_records.write_records(records, journal.network())
+    given = {"CRTOOLS_SCRIPT_ACTION": "network-unlock", "CRTOOLS_IMAGE_DIR": records, "STASIS_WORK": journal.work}
+    _run(runner, ["env", *[f"{key}={value}" for key, value in {**given, "STASIS_NICS": records}.items()], journal.hook])
+
+
+def _remove_cgroups(paths: t.Iterable[str], seconds: float = 5.0) -> None:
+    """The kernel keeps a cgroup for a moment after its last process has died."""
+    deadline = time.monotonic() + seconds
+    for path in paths:
+        while True:
+            try:
+                os.rmdir(path)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                raise
+            break
+
+
+def _relink(missing: t.Mapping[str, int], rootfs: str) -> None:
+    found = _link_remaps.sources(set(missing.values()), rootfs)
+    for path, inode in missing.items():
+        inside = os.path.dirname(path).strip("/")
+        if inode not in found:
+            raise StasisError(f"No other name of {path} is left.", "Use another checkpoint.")
+        if os.path.realpath(os.path.join(rootfs, inside)) != os.path.join(os.path.realpath(rootfs), inside).rstrip("/"):
+            raise StasisError(f"{path} is behind a symbolic link.", "Put back the root file system as it was.")
+        os.link(found[inode], rootfs.rstrip("/") + path, follow_symlinks=False)
+
+
+def _run(runner: Runner, argv: t.Sequence[str]) -> None:
+    done = runner.run(argv)
+    if done.rc != 0:
+        raise StasisError(f"`{' '.join(argv)}` failed: {done.stderr.strip()[:300]}", "Do it by hand.")
+
+
+def after_dump(journal: Journal, container: Container, runner: Runner) -> list[str]:
+    """What there is to mend when a dump has failed: nothing, unless CRIU or the hook was killed."""
+    # A hook whose CRIU has died goes on, and would undo what is mended here.
+    late = settle(journal, _HOOK_SECONDS, lambda: False)
+    kill(late)
+    if container.init is None or not container.init.alive:
+        return []
+    try:
+        left = _leftovers.of_running(journal, container, runner)
+    except StasisError as exc:
+        return [f"could not look for what a killed CRIU leaves: {exc.what}"]
+    return carry_out(decide(left, container.name), journal, container, runner)
+
+
+def after_restore(journal: Journal, container: Container, runner: Runner) -> list[str]:
+    """What there is to mend when a restore has failed and LXC calls the container stopped."""
+    kill(settle(journal, _HOOK_SECONDS, lambda: False))
+    left = _leftovers.of_stopped(journal, container, time.time())
+    told = carry_out(decide(left, container.name), journal, container, runner)
+    wait_free(journal)
+    return told

@@ -1,0 +1,192 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import typing as t
+from dataclasses import dataclass, replace
+
+import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _autostart,
+    _container,
+    _image,
+    _interrupted,
+    _journal,
+    _leftovers,
+    _mend,
+    _pressure,
+    _restore,
+    _rootfs,
+    _workspace,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._journal import DUMP, RESTORE, Journal
+from ansible_collections.stasis.lxc.plugins.module_utils._leftovers import Left
+from ansible_collections.stasis.lxc.tests.unit.support.make import (
+    BOOT,
+    INIT,
+    NAME,
+    container,
+    draft,
+    manifest,
+    tree,
+    wanted,
+    write,
+)
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import StrictRunner
+
+RAN = "(1) Running network-unlock scripts\n(2) 17 was trapped\n"
+
+
+@dataclass
+class Host:
+    top: str
+    found: Container
+    left: Left
+
+    @property
+    def directory(self) -> str:
+        return f"{self.top}/image"
+
+    @property
+    def lxc_path(self) -> str:
+        return f"{self.top}/lxc"
+
+    def begin(self, action: str, log: str = "", **more: t.Any) -> None:
+        if log:
+            write(f"{self.top}/work/restore.log", log)
+        _journal.begin(NAME, self.lxc_path, Journal(action, self.directory, f"{self.top}/work", **more))
+
+    def recover(self, *, act: bool = True) -> list[str]:
+        return _interrupted.recover(
+            wanted(directory=self.directory, lxc_path=self.lxc_path), StrictRunner(), None, act=act
+        )[1]
+
+    def seal(self, consumed: str = "") -> None:
+        found = _rootfs.fingerprint(self.found.rootfs)
+        assert found is not None
+        staging = _image.stage(self.directory, draft(lxc_path=self.lxc_path))
+        write(f"{staging}/committed", "committed B 1\n")
+        _image.seal(staging, manifest(lxc_path=self.lxc_path, fingerprint=found.as_dict()))
+        _image.publish(self.directory)
+        if consumed:
+            _image.add_record(self.directory, consumed)
+
+
+@pytest.fixture
+def host(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> Host:
+    write(f"{safe_dir}/lxc/web1/rootfs/etc/passwd", "x")
+    rootfs = _rootfs.locate(f"dir:{safe_dir}/lxc/web1/rootfs")
+    made = Host(safe_dir, container("STOPPED", lxc_path=f"{safe_dir}/lxc", rootfs=rootfs), Left())
+    monkeypatch.setattr(_workspace, "LOCKS", f"{safe_dir}/run")
+    monkeypatch.setattr(_container, "observe", lambda *_arguments: made.found)
+    monkeypatch.setattr(_container, "query", lambda *_arguments: (made.found.state, 0))
+    monkeypatch.setattr(_leftovers, "of_run", lambda _work: [])
+    monkeypatch.setattr(_leftovers, "of_stopped", lambda *_arguments: made.left)
+    monkeypatch.setattr(_leftovers, "of_running", lambda *_arguments: made.left)
+    return made
+
+
+def run_again(host: Host) -> None:
+    host.found = replace(host.found, state="RUNNING", init=INIT)
+
+
+def test_where_nothing_was_interrupted_nothing_is_said_nor_done(host: Host) -> None:
+    assert host.recover() == []
+
+
+@pytest.mark.parametrize("act", [True, False])
+def test_check_mode_says_what_a_run_does_and_does_nothing(
+    host: Host, monkeypatch: pytest.MonkeyPatch, act: bool
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(_mend, "_do", lambda one, *_arguments: done.append(one.kind))
+    run_again(host)
+    host.begin(DUMP, init_pid=INIT.pid, init_start=INIT.start)
+    host.left = Left(detached=("eth0: is out.",))
+    before = tree(host.top)
+    assert host.recover(act=act) == ["put the network of web1 back: eth0: is out."]
+    assert done == ([_mend.ATTACH] if act else [])
+    assert (tree(host.top) == before) is not act
+
+
+def test_another_init_than_the_one_that_was_dumped_is_left_alone(host: Host) -> None:
+    run_again(host)
+    host.begin(DUMP, init_pid=INIT.pid, init_start=INIT.start - 1)
+    host.left = Left(detached=("eth0: is out.",))
+    assert host.recover() == []
+
+
+def test_the_journal_ends_with_the_recovery_and_not_with_its_prediction(host: Host) -> None:
+    host.begin(DUMP)
+    host.recover(act=False)
+    assert _journal.read(NAME, host.lxc_path) is not None
+    host.recover()
+    assert _journal.read(NAME, host.lxc_path) is None
+
+
+def test_what_does_not_end_is_killed_and_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = Process(2**22 + 1, 1, "criu")
+    monkeypatch.setattr(_leftovers, "of_run", lambda _work: [stuck])
+    monkeypatch.setattr(_mend, "settle", lambda *_arguments: [stuck])
+    host.begin(DUMP)
+    line = f"killed what an interrupted dump had left and did not end: criu (pid {stuck.pid})"
+    assert host.recover() == [line]
+    host.begin(DUMP)
+    monkeypatch.setattr(_mend, "kill", lambda _left: False)
+    with pytest.raises(StasisError, match="do not end"):
+        host.recover()
+
+
+def test_what_ends_by_itself_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [[Process(1, 1, "criu")]]
+    monkeypatch.setattr(_leftovers, "of_run", lambda _work: found.pop() if found else [])
+    host.begin(DUMP)
+    assert host.recover() == ["waited for the dump that an interrupted run had begun"]
+
+
+def test_a_restore_that_went_on_by_itself_is_completed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.seal(f"restored {BOOT} {INIT.pid} {INIT.start}")
+    run_again(host)
+    done: list[t.Any] = []
+    monkeypatch.setattr(_restore, "remember", lambda _container, init, generation: done.append((init, generation)))
+    monkeypatch.setattr(_pressure, "arm", lambda _processes: [])
+    monkeypatch.setattr(_autostart, "allow", lambda units, *_arguments: done.append(units))
+    host.begin(RESTORE, generation=3, units=("web1.service",))
+    assert host.recover() == [f"completed the restore that an interrupted run had begun from {host.directory}"]
+    assert done == [(INIT, 3), ["web1.service"]]
+
+
+@pytest.mark.parametrize(
+    ("log", "taken_back"),
+    [("(1) Forking task\n", True), (RAN, False), ("", False)],
+    ids=["nothing ran", "ran", "no log"],
+)
+def test_the_record_of_a_restore_is_taken_back_only_where_nothing_ran(host: Host, log: str, taken_back: bool) -> None:
+    host.seal(f"restored {BOOT} 7777 1")
+    host.begin(RESTORE, log, fresh=True)
+    told = host.recover()
+    assert (_image.look(host.directory).consumed == ()) is taken_back
+    assert len(told) == 1
+    assert ("took back" in told[0]) is taken_back
+
+
+def test_check_mode_plans_with_the_image_as_it_will_be(host: Host) -> None:
+    host.seal(f"restored {BOOT} 7777 1")
+    host.begin(RESTORE, "(1) Forking task\n", fresh=True)
+    seen = _interrupted.foreseen(wanted(directory=host.directory, lxc_path=host.lxc_path), host.found, None, "size")
+    assert seen.consumed == ()
+    assert len(_image.look(host.directory).consumed) == 1
+
+
+def test_a_staging_directory_elsewhere_is_recovered_too(host: Host) -> None:
+    elsewhere = f"{host.top}/elsewhere"
+    _image.stage(elsewhere, draft(lxc_path=host.lxc_path))
+    write(f"{_image.staging_path(elsewhere)}/pages-1.img", "x")
+    _journal.begin(NAME, host.lxc_path, Journal(DUMP, elsewhere, f"{host.top}/work"))
+    assert host.recover() == [f"removed {_image.staging_path(elsewhere)}, left by an interrupted checkpoint"]
+    assert not os.path.exists(_image.staging_path(elsewhere))

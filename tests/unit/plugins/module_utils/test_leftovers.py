@@ -1,0 +1,151 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _leftovers, _nics
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
+from ansible_collections.stasis.lxc.plugins.module_utils._journal import DUMP, RESTORE, Journal
+from ansible_collections.stasis.lxc.plugins.module_utils._leftovers import Left
+from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Rootfs
+from ansible_collections.stasis.lxc.tests.unit.support.make import container, write
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
+
+UNLOCKED = "(00.1) Running network-unlock scripts\n"
+TRAPPED = "(00.2) 17 was trapped\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "ran"),
+    [
+        ("", False),
+        ("(00.0) Forking task with 1 pid\n", False),
+        (UNLOCKED, False),
+        (TRAPPED, False),
+        (UNLOCKED + TRAPPED, True),
+        (UNLOCKED + TRAPPED + "(00.3) Error: Restoring FAILED.\n", False),
+        (UNLOCKED + "(00.3) Restore finished successfully. Tasks resumed.\n", True),
+    ],
+)
+def test_a_task_can_have_run_only_once_it_was_caught_after_the_unlock(log: str, ran: bool) -> None:
+    assert _leftovers.may_have_run(log) is ran
+
+
+def test_a_process_of_a_run_is_known_by_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_container, "process", lambda pid: Process(pid, 1, "criu"))
+    for pid, text in ((5, "A=1\0STASIS_WORK=/w/1\0"), (6, "STASIS_WORK=/w/10\0"), (7, "XSTASIS_WORK=/w/1\0")):
+        write(f"{tmp_path}/{pid}/environ", text)
+    write(f"{tmp_path}/self/environ", "STASIS_WORK=/w/1\0")
+    assert [one.pid for one in _leftovers.of_run("/w/1", str(tmp_path))] == [5]
+
+
+@pytest.fixture
+def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cgroup mount with an empty payload, a full one of the same name, and other containers'."""
+    monkeypatch.setattr(_leftovers._cgroups, "parse_mounts", lambda _text: {"": str(tmp_path)})
+    for name, pids in (
+        ("lxc.payload.web1/init.scope", ""),
+        ("lxc.payload.web1", ""),
+        ("lxc.monitor.web1", "7\n"),
+        ("lxc.payload.web10", ""),
+        ("lxc.payload.web1-x", ""),
+    ):
+        write(f"{tmp_path}/{name}/cgroup.procs", pids)
+    return tmp_path
+
+
+def test_empty_cgroups_of_this_container_are_found_the_deepest_first(cgroups: Path) -> None:
+    now = os.stat(cgroups / "lxc.payload.web1").st_ctime
+    payload = f"{cgroups}/lxc.payload.web1"
+    assert _leftovers.empty_cgroups("web1", 0.0, now) == [f"{payload}/init.scope", payload]
+    assert _leftovers.empty_cgroups("web1", 60.0, now + 1) == []
+    assert f"{cgroups}/lxc.monitor.web1" in _leftovers.empty_cgroups("web1", 0.0, now + 1, {7})
+
+
+def test_tasks_without_a_monitor_are_half_restored(cgroups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(f"{cgroups}/lxc.payload.web1/cgroup.procs", "21\n22\n31\n")
+    above = {21: 1, 22: 21, 31: 30}
+    monkeypatch.setattr(_container, "parent", lambda pid: above[pid])
+    monkeypatch.setattr(_container, "process", lambda pid: Process(pid, 1, "task"))
+    monkeypatch.setattr(_leftovers, "_is_lxc", lambda pid: pid == 30)
+    assert [one.pid for one in _leftovers.half_restored("web1")] == [21, 22]
+
+
+def stopped(tmp_path: Path, **changes: t.Any) -> t.Any:
+    root = str(tmp_path / "rootfs")
+    return container("STOPPED", rootfs=Rootfs(f"dir:{root}", root, 5, 77), **changes)
+
+
+def interrupted(tmp_path: Path, log: str, **changes: t.Any) -> Journal:
+    work = tmp_path / "work"
+    work.mkdir()
+    if log:
+        (work / "restore.log").write_text(log)
+    return Journal(RESTORE, "/srv/a", str(work), links={"/tmp/link_remap.1": 99}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("log", "touched"), [("(00.0) Forking task\n", True), (UNLOCKED + TRAPPED, False), ("", False)]
+)
+def test_the_root_file_system_is_mended_only_where_the_log_shows_that_nothing_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, touched: bool
+) -> None:
+    monkeypatch.setattr(_leftovers, "_folders", lambda _name: [])
+    journal = interrupted(tmp_path, log)
+    ghost = write(f"{tmp_path}/rootfs/tmp/a.cr.1.ghost", "x")
+    left = _leftovers.of_stopped(journal, stopped(tmp_path), 0.0)
+    assert left.ghosts == ((ghost,) if touched else ())
+    assert left.missing == ((("/tmp/link_remap.1", 99),) if touched else ())
+
+
+def test_a_work_directory_that_somebody_has_removed_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_leftovers, "_folders", lambda _name: [])
+    (tmp_path / "rootfs").mkdir()
+    journal = Journal(RESTORE, "/srv/a", str(tmp_path / "gone"), links={"/a": 1})
+    assert _leftovers.of_stopped(journal, stopped(tmp_path), 0.0) == Left()
+
+
+def test_without_a_journal_only_old_empty_cgroups_are_looked_for(cgroups: Path, tmp_path: Path) -> None:
+    now = os.stat(cgroups / "lxc.payload.web1").st_ctime
+    assert _leftovers.of_stopped(None, stopped(tmp_path), now) == Left()
+    found = _leftovers.of_stopped(None, stopped(tmp_path), now + 61)
+    assert found == Left(cgroups=(f"{cgroups}/lxc.payload.web1/init.scope", f"{cgroups}/lxc.payload.web1"))
+
+
+def test_only_temporary_directories_that_the_log_names_and_that_are_there_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/tmp/cr-tmpfs.BBBBBB")
+    log = "root is /tmp/.criu.mntns.AAAAAA\n/tmp/cr-tmpfs.BBBBBB\n/tmp/.criu.mntns.AAAAAA/11\n/tmp/mine.CCCCCC\n"
+    assert _leftovers.temporary(log) == ("/tmp/.criu.mntns.AAAAAA",)
+
+
+def test_firewall_and_network_are_looked_at_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_nics, "attached", lambda *_arguments: ["eth0: is out of its bridge."])
+    monkeypatch.setattr(_leftovers._tcp_repair, "find", lambda _pids: [])
+    inside = ["nsenter", "--net=/proc/4321/ns/net"]
+    runner = StrictRunner(
+        Call([*inside, "nft", "list", "tables"], stdout="table inet CRIU\ntable ip filter\ntable inet CRIU-7\n"),
+        Call([*inside, "iptables", "-w", "-S", "CRIU"], stdout="-N CRIU\n"),
+        Call([*inside, "ip6tables", "-w", "-S", "CRIU"], rc=1),
+    )
+    left = _leftovers.of_running(Journal(DUMP, "/srv/a", "/w"), container(), runner)
+    runner.assert_done()
+    assert left.tables == ("inet CRIU", "inet CRIU-7")
+    assert left.chains == ("iptables",)
+    assert left.detached == ("eth0: is out of its bridge.",)
+
+
+def test_sysctls_of_the_host_side_that_the_hook_has_not_put_back_are_told(tmp_path: Path) -> None:
+    write(f"{tmp_path}/sys/net/ipv4/conf/v1/rp_filter", "1\n")
+    nic = _nics.Nic(0, "veth", "eth0", veth="v1", sysctls={"ipv4 rp_filter": "0", "ipv6 disable_ipv6": "0"})
+    found = _leftovers._switched([nic], str(tmp_path))
+    assert found == ["eth0: rp_filter of its host side v1 is 1, not 0."]
