@@ -131,6 +131,7 @@ def _begin(container: Container, wanted: Wanted, order: DumpOrder, work: _worksp
         nics=tuple(asdict(nic) for nic in container.nics),
         init_pid=init.pid if init else 0,
         init_start=init.start if init else 0,
+        inhibit=order.inhibit,
         units=tuple(container.autostart.units) if order.inhibit else (),
     )
     _journal.begin(container.name, container.lxc_path, journal)

@@ -46,6 +46,7 @@ def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -
         container = _container.observe(runner, wanted.name, wanted.lxc_path)
     directories = [wanted.directory]
     if journal is not None:
+        told += _autostart_again(journal, container, runner, act=act)
         told += _restored(journal, container, runner, act=act)
         directories += [journal.directory] if journal.directory != wanted.directory else []
     for directory in directories:
@@ -99,8 +100,18 @@ def _mend_all(journal: Journal | None, container: Container, runner: Runner, *, 
         return [one.line for one in repairs]
     told = _mend.carry_out(repairs, journal, container, runner)
     if init is None and journal is not None:
-        _mend.wait_free(journal)
+        _mend.wait_free(journal, runner)
     return told
+
+
+def _autostart_again(journal: Journal, container: Container, runner: Runner, *, act: bool) -> list[str]:
+    """A dump that was to stop the container has switched its autostart off; but it has not been dumped."""
+    init = container.init
+    if not journal.inhibit or init is None or (init.pid, init.start) != (journal.init_pid, journal.init_start):
+        return []
+    if act:
+        _autostart.allow(list(journal.units), container.config_path, runner)
+    return [f"switched the autostart of {container.name} on again, which an interrupted dump had switched off"]
 
 
 def _subjects(journal: Journal) -> list[tuple[int, int]]:

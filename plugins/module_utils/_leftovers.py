@@ -94,7 +94,7 @@ def of_stopped(journal: Journal | None, container: Container, now: float) -> Lef
     return Left(
         half_restored=tuple(half),
         cgroups=tuple(empty_cgroups(container.name, 0.0, now, {one.pid for one in half})),
-        missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if untouched else (),
+        missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if os.path.isdir(rootfs) else (),
         ghosts=tuple(_link_remaps.ghosts(rootfs, os.stat(journal.work).st_mtime)) if untouched else (),
         temporary=temporary(log),
     )

@@ -156,8 +156,10 @@ def kill(processes: t.Iterable[Process], seconds: float = 10.0) -> bool:
     return True
 
 
-def wait_free(journal: Journal, sysfs: str = "/sys") -> None:
-    """Wait until the kernel has removed the veths of a container that died; its peers go with the namespace."""
+def wait_free(journal: Journal, runner: Runner, sysfs: str = "/sys") -> None:
+    """Wait until the veths of a restore that failed are gone: those inside go with the network namespace."""
+    with contextlib.suppress(OSError):
+        _nic_records.remove_peers(os.path.join(journal.work, "nics"), runner)
     deadline = time.monotonic() + _NAMESPACE_SECONDS
     veths = [nic.veth for nic in journal.network() if nic.veth]
     while any(os.path.exists(f"{sysfs}/class/net/{veth}") for veth in veths) and time.monotonic() < deadline:
@@ -281,5 +283,5 @@ def after_restore(journal: Journal, container: Container, runner: Runner) -> lis
     kill(settle(journal, _HOOK_SECONDS, lambda: False))
     left = _leftovers.of_stopped(journal, container, time.time())
     told = carry_out(decide(left, container.name), journal, container, runner)
-    wait_free(journal)
+    wait_free(journal, runner)
     return told

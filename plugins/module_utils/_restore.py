@@ -105,9 +105,9 @@ def restore(
             timeout=wanted.timeout + wanted.kill_timeout,
             grace=10.0,
         )
-    if done.rc != 0:
-        # Where only lxc-checkpoint was killed, its monitor and CRIU go on.
-        _mend.settle(journal, wanted.timeout, lambda: _runs(runner, container))
+        if done.rc != 0:
+            # Where only lxc-checkpoint was killed, its monitor and CRIU go on.
+            _mend.settle(journal, wanted.timeout, lambda: _runs(runner, container))
     command = work.read("argv.ran").splitlines()
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None

@@ -190,3 +190,17 @@ def test_a_staging_directory_elsewhere_is_recovered_too(host: Host) -> None:
     _journal.begin(NAME, host.lxc_path, Journal(DUMP, elsewhere, f"{host.top}/work"))
     assert host.recover() == [f"removed {_image.staging_path(elsewhere)}, left by an interrupted checkpoint"]
     assert not os.path.exists(_image.staging_path(elsewhere))
+
+
+def test_an_autostart_that_a_dump_had_switched_off_is_switched_on_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[t.Any] = []
+    monkeypatch.setattr(_autostart, "allow", lambda units, *_arguments: done.append(units))
+    run_again(host)
+    host.begin(DUMP, init_pid=INIT.pid, init_start=INIT.start, inhibit=True, units=("web1.service",))
+    line = "switched the autostart of web1 on again, which an interrupted dump had switched off"
+    assert host.recover(act=False) == [line]
+    assert done == []
+    assert host.recover() == [line]
+    assert done == [["web1.service"]]
