@@ -10,6 +10,7 @@ Staging directories stand beside the target under a fixed name, so a later run f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -214,6 +215,10 @@ def seal(
 def publish(path: str) -> None:
     """Put the staged, sealed image under its name; an older one is exchanged in one step and then removed."""
     staging = staging_path(path)
+    for name in (DRAFT, COMMIT):
+        # Still there where the run that sealed it was interrupted.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(staging, name))
     if os.path.lexists(path):
         _files.exchange(staging, path)
         _files.sync_directory(os.path.dirname(path))

@@ -432,3 +432,15 @@ def test_level_none_takes_what_is_damaged(target: str) -> None:
     os.unlink(f"{published(target)}/pages-1.img")
     assert _image.look(target).state == _image.DAMAGED
     assert _image.look(target, level="none").state == _image.SEALED
+
+
+def test_an_image_that_an_interrupted_run_had_sealed_is_published_without_its_draft(safe_dir: str) -> None:
+    directory = f"{safe_dir}/image"
+    staging = _image.stage(directory, draft())
+    write(f"{staging}/committed", "committed B 1\n")
+    _image.seal(staging, manifest())
+    # As it is when the run is killed between the manifest and these two.
+    write(f"{staging}/committed", "committed B 1\n")
+    write(f"{staging}/draft.json", "{}")
+    _image.publish(directory)
+    assert os.listdir(directory) == ["manifest.json"]
