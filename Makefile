@@ -3,7 +3,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-clean test lint unit role integration kinds bench hosts hosts-down hosts-test clean
+.PHONY: help demo demo-clean test lint unit role integration faults kinds bench hosts hosts-down hosts-test clean
 
 help:
 	@echo 'stasis.lxc: checkpoint and restore running LXC containers with Ansible'
@@ -18,6 +18,7 @@ help:
 	@echo '  make unit         the unit tests on every Python found, newest and oldest ansible-core'
 	@echo '  make role         the role criu by Molecule: check, converge, idempotence, verify'
 	@echo '  make integration  real containers, real CRIU'
+	@echo '  make faults       kill every part at every step, and look what came of it'
 	@echo '  make kinds        one container of each kind through the module, and what came of it'
 	@echo '  make hosts        boot a Debian 12 and a Debian 13 machine under QEMU (make hosts-down: switch them off)'
 	@echo '  make hosts-test   the role and the reboot of a host, on both, by Molecule over ssh'
@@ -46,6 +47,10 @@ role:
 integration:
 	@tools/bootstrap test
 	@tests/integration/run
+
+faults:
+	@tools/bootstrap test
+	@tests/faults/run
 
 kinds:
 	@tools/bootstrap test

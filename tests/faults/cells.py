@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import typing as t
 from dataclasses import dataclass
@@ -31,9 +32,14 @@ STOPPED_CRIU = "stopped"
 # As EVENT, then the module is stopped and CRIU let go to its end.
 STOPPED_MODULE = "stopped module"
 
-# Where a step lies, for CRIU being killed: before it has touched a task, while it holds them, when it is done.
+# Whatever the run is at when a random time has passed.
+RANDOM = "random"
+
+# Where a step lies, for CRIU being killed: before it has touched a task, while it holds them, when
+# it lets restored ones run and LXC does not know yet, when it is done.
 BEFORE = "before"
 HOLDING = "holding"
+LET_GO = "let go"
 AFTER = "after"
 
 
@@ -85,8 +91,8 @@ def _restore() -> tuple[Step, ...]:
         Step("post-restore, before the record", EVENT, HOLDING, five, event="post-restore"),
         Step("writing the record", OPEN, HOLDING, five, opener=HOOK, file="consumed"),
         Step("network-unlock", EVENT, HOLDING, five, event="network-unlock"),
-        Step("pre-resume", EVENT, HOLDING, five, event="pre-resume"),
-        Step("post-resume", EVENT, AFTER, five, event="post-resume"),
+        Step("pre-resume", EVENT, LET_GO, five, event="pre-resume"),
+        Step("post-resume", EVENT, LET_GO, five, event="post-resume"),
         Step("CRIU ended", STOPPED_MODULE, AFTER, (MODULE, ANSIBLE), event="post-resume"),
     )
 
@@ -110,24 +116,27 @@ def why_not(way: str, step: Step, actor: str) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault: where, who, what. previous: whether an older image of the container stands in the place."""
+    """One fault: where, who, what. previous: whether an older image of the container stands in the place.
+    moment: seconds, where that is what the step is."""
 
     way: str
     step: Step
     actor: str
     signal: signal.Signals
     previous: bool = False
+    moment: float = 0.0
 
     @property
     def excepted(self) -> bool:
-        """CRIU killed while it holds the tasks: the one thing that no construction of ours can make whole."""
-        return (
-            self.way != RESTORE and self.actor == CRIU and self.signal == signal.SIGKILL and self.step.where == HOLDING
-        )
+        """CRIU killed while it holds tasks that live: the one thing that no construction of ours can make whole."""
+        held = self.step.where == LET_GO or (self.way != RESTORE and self.step.where == HOLDING)
+        return self.actor == CRIU and self.signal == signal.SIGKILL and held
 
     @property
     def name(self) -> str:
         older = ", older image" if self.previous else ""
+        if self.step.kind == RANDOM:
+            return f"{self.way}{older}: after {self.moment * 1000:.0f} ms: {self.signal.name} to {self.actor}"
         return f"{self.way}{older}: {self.step.name}: {self.signal.name} to {self.actor}"
 
 
@@ -140,5 +149,23 @@ def cells() -> list[Cell]:
         for actor in step.actors
         for number in SIGNALS
     ]
-    again = [Cell(one.way, one.step, one.actor, one.signal, True) for one in plain if one.excepted]
+    again = [
+        Cell(one.way, one.step, one.actor, one.signal, True) for one in plain if one.excepted and one.way != RESTORE
+    ]
     return plain + again
+
+
+def random_cells(seed: int, count: int) -> list[Cell]:
+    """Moments that nobody chose: count of them for each way and for the module and CRIU."""
+    dice = random.Random(seed)
+    found = []
+    for way in WAYS:
+        for number in range(count):
+            spread = {MODULE: 0.6, CRIU: 0.2}
+            for actor, seconds in spread.items():
+                # CRIU may be hit anywhere, so that only its survival can be asked for.
+                where = LET_GO if actor == CRIU else BEFORE
+                step = Step("a random moment", RANDOM, where, (actor,))
+                previous = way != RESTORE and number % 2 == 1
+                found.append(Cell(way, step, actor, signal.SIGKILL, previous, dice.uniform(0, seconds)))
+    return found

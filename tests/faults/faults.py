@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
+import platform
 import queue
+import random
 import shutil
 import sys
 import threading
 import time
+import typing as t
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
@@ -19,44 +24,95 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
 import cells
 import conftest
 import hygiene
+import report
+import specials
 from containers import BASE, BRIDGE_PREFIX, GATEWAY, Bridge, run
 from module import Module
 from scene import AnsibleRun, Outcome, Scene, mount
 
+Fault = tuple[str, t.Callable[[Scene], Outcome]]
+SEED = 20261124
+
+
+def faults() -> list[Fault]:
+    """Everything, each by its name."""
+    found: list[Fault] = []
+    for cell in [*cells.cells(), *cells.random_cells(SEED, 6)]:
+        found.append((cell.name, lambda scene, cell=cell: scene.inject(cell)))
+    for way, name, inject in specials.specials():
+        found.append(
+            (f"{way}: {name}", lambda scene, way=way, name=name, inject=inject: scene.special(way, name, inject))
+        )
+    return found
+
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("-k", default="", help="only the faults whose name has this in it")
+    parser.add_argument("-k", default="", help="only faults whose name has these words: A&B|C")
     parser.add_argument("-j", type=int, default=3, help="how many containers at a time")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="begin none after this time; the rest counts as failed"
+    )
     parser.add_argument("--json", default="", help="write every outcome to this file")
+    parser.add_argument("--report", default="", help="write the page to this file")
     options = parser.parse_args()
     wanted = [
-        cell
-        for cell in cells.cells()
-        if any(all(word in cell.name for word in some.split("&")) for some in options.k.split("|"))
+        fault
+        for fault in faults()
+        if any(all(word in fault[0] for word in some.split("&")) for some in options.k.split("|"))
     ]
+    if options.minutes:
+        # So that no part of the table is left out because it comes last.
+        random.Random(SEED).shuffle(wanted)
     began = time.monotonic()
+    with open(f"/run/{BASE.name}.lock", "w") as lock:
+        # Names and addresses are those of the integration tests.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcomes = _all(wanted, options.j, options.minutes)
+    seconds = time.monotonic() - began
+    found = [one.as_dict() for one in outcomes]
+    if options.json:
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+    if options.report:
+        host = f"{_system()}, kernel {platform.release()}, {os.cpu_count()} processors"
+        Path(options.report).write_text(report.render(found, seconds, host))
+    number = report.counts(found)
+    missing = len(wanted) - len(found)
+    print(
+        f"{number['faults']} faults in {seconds:.0f} s, {number['without_image']} with no image of the container anywhere, "
+        f"{number['inside']} while CRIU held the tasks; of {number['excepted']} containers whose CRIU was killed "
+        f"with living tasks in its hands {number['survived']} were whole"
+    )
+    print(f"{number['passed']} passed, {number['failed'] + missing} failed")
+    return 0 if found and number["failed"] + missing == 0 else 1
+
+
+def _system() -> str:
+    found = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    return found.get("PRETTY_NAME", "Linux").strip('"')
+
+
+def _all(wanted: t.Sequence[Fault], jobs: int, minutes: float) -> list[Outcome]:
     hygiene.clean()
-    session = BASE / f"session-{time.time_ns()}"
+    before = hygiene.snapshot()
+    session = BASE / f"session-{os.getpid()}"
     session.mkdir(parents=True, mode=0o711)
-    outcomes: list[Outcome] = []
+    logs = Path(os.environ.get("STASIS_RESULTS", "/var/tmp")) / "fault-logs"
+    shutil.rmtree(logs, ignore_errors=True)
     try:
-        outcomes = _all(wanted, session, options.j)
+        outcomes = _inject(wanted, jobs, minutes, session, logs)
     finally:
         hygiene.clean()
-    if options.json:
-        Path(options.json).write_text(json.dumps([one.as_dict() for one in outcomes], indent=1) + "\n")
-    good = sum(not one.wrong for one in outcomes)
-    print(f"{time.monotonic() - began:.0f} s")
-    print(f"{good} passed, {len(outcomes) - good} failed")
-    return 0 if good == len(outcomes) == len(wanted) else 1
+    left = hygiene.differences(before, hygiene.snapshot(), shared=bool(os.environ.get("STASIS_SHARED_HOST")))
+    if left:
+        outcomes.append(Outcome("the host afterwards", "", "hygiene", "", "", False, wrong=left))
+    return outcomes
 
 
-def _all(wanted: list[cells.Cell], session: Path, jobs: int) -> list[Outcome]:
-    collections = session / "collections"
+def _inject(wanted: t.Sequence[Fault], jobs: int, minutes: float, session: Path, logs: Path) -> list[Outcome]:
     source = conftest.SOURCE
+    collections = session / "collections"
     target = collections / "ansible_collections/stasis/lxc"
-
     for name in ("plugins", "meta"):
         shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(source / "galaxy.yml", target / "galaxy.yml")
@@ -64,33 +120,31 @@ def _all(wanted: list[cells.Cell], session: Path, jobs: int) -> list[Outcome]:
     module = Module(collections, session / "arguments")
     program = session / "workload"
     run("gcc", "-O2", "-static", "-pthread", "-o", str(program), str(source / "tests/integration/workload.c"))
-    programs = (Path("/bin/busybox"), program)
+    busybox = next(Path(path) for path in ("/bin/busybox", "/usr/bin/busybox") if Path(path).exists())
     bridge = Bridge(f"{BRIDGE_PREFIX}0", address=f"{GATEWAY}/24")
-    todo: queue.Queue[cells.Cell] = queue.Queue()
-    for cell in wanted:
-        todo.put(cell)
+    todo: queue.Queue[Fault] = queue.Queue()
+    for fault in wanted:
+        todo.put(fault)
     outcomes: list[Outcome] = []
     said = threading.Lock()
+    end = time.monotonic() + minutes * 60 if minutes else 0.0
 
     def work(number: int) -> None:
         place = session / f"place{number}"
         mount(place, "96m")
-        factory = conftest.Factory(module, programs, session, bridge, [], [])
-        scene = Scene(factory, module, place, AnsibleRun(collections, session), Path("/tmp/fault-logs"))
-        while True:
+        factory = conftest.Factory(module, (busybox, program), session, bridge, [], [])
+        scene = Scene(factory, module, place, AnsibleRun(collections, session), logs)
+        while not end or time.monotonic() < end:
             try:
-                cell = todo.get_nowait()
+                _name, inject = todo.get_nowait()
             except queue.Empty:
                 break
-            outcome = scene.inject(cell)
+            outcome = inject(scene)
             with said:
                 outcomes.append(outcome)
-                word = "FAILED" if outcome.wrong else "ok" if outcome.survived else "lost"
-                print(
-                    f"{word:6} {outcome.seconds:5.1f} s  {outcome.name}  {outcome.window} {'in' if outcome.inside else ''} {outcome.first[:160]!r} {outcome.lost} {outcome.recovered} {' | '.join(outcome.wrong)}",
-                    flush=True,
-                )
+                print(_line(outcome), flush=True)
         scene.drop()
+        factory.finish()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(jobs)]
     for thread in threads:
@@ -99,6 +153,17 @@ def _all(wanted: list[cells.Cell], session: Path, jobs: int) -> list[Outcome]:
         thread.join()
     bridge.remove()
     return outcomes
+
+
+def _line(outcome: Outcome) -> str:
+    word = "FAILED" if outcome.wrong else "ok" if outcome.survived else "lost"
+    window = (
+        f"  [{outcome.window[0]} .. {outcome.window[1]}]{' held' if outcome.inside else ''}"
+        if outcome.window[0]
+        else ""
+    )
+    more = "".join(f"\n         {line}" for line in [*outcome.recovered, outcome.lost, *outcome.wrong] if line)
+    return f"{word:6} {outcome.seconds:5.1f} s  {outcome.name}{window}{more}"
 
 
 if __name__ == "__main__":

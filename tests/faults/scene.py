@@ -22,7 +22,7 @@ import actors
 import cells
 from cells import Cell
 from conftest import Factory
-from containers import PORT, run, until
+from containers import PORT, Bridge, run, until
 from gate import Gate, Opening
 from module import Answer, Checkpoint, Module
 
@@ -65,8 +65,8 @@ class Asker:
         container = checkpoint.container
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-I", str(HERE / "check"), container.name, str(container.lxc_path)),
-                *(str(checkpoint.directory), container.address, str(PORT)),
+                *[sys.executable, "-I", str(HERE / "check"), container.name, str(container.lxc_path)],
+                *[str(checkpoint.directory), container.address, str(PORT)],
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -99,13 +99,20 @@ class Scene:
         self.checkpoint: Checkpoint | None = None
         self.check: Asker | None = None
 
-    def fresh(self) -> Checkpoint:
+    @staticmethod
+    def reach(checkpoint: Checkpoint, bridge: Bridge) -> None:
+        """The way to a container that is not in the first bridge."""
+        run("ip", "route", "replace", f"{checkpoint.container.address}/32", "dev", bridge.name)
+
+    def fresh(self, bridge: Bridge | None = None) -> Checkpoint:
         """A running container whose check has a connection to it."""
         if self.checkpoint is None:
-            container = self.factory.create(f"counter {PORT}", "files")
+            container = self.factory.create(f"counter {PORT}", "files", bridge=bridge)
             container.start()
             directory = self.place / container.name / "image"
             self.checkpoint = Checkpoint(self.module, container, directory)
+            if bridge is not None:
+                self.reach(self.checkpoint, bridge)
             self.check = Asker(self.checkpoint)
             assert self.check.ask("start") == "answers"
         return self.checkpoint
@@ -126,13 +133,35 @@ class Scene:
     def prepare(self, cell: Cell) -> Checkpoint:
         """The situation that the fault finds."""
         checkpoint = self.fresh()
-        if checkpoint.directory.parent.is_dir():
-            shutil.rmtree(checkpoint.directory.parent)
+        self.clear(checkpoint)
         if cell.way == cells.RESTORE:
             checkpoint.stopped()
         elif cell.previous:
             Checkpoint._good(self.module.run(**checkpoint.options("checkpointed")))
         return checkpoint
+
+    @staticmethod
+    def clear(checkpoint: Checkpoint) -> None:
+        """No image of it is left."""
+        if checkpoint.directory.parent.is_dir():
+            shutil.rmtree(checkpoint.directory.parent)
+
+    def special(self, way: str, name: str, inject: t.Callable[[Scene, Outcome], None]) -> Outcome:
+        """A fault that is no signal."""
+        began = time.monotonic()
+        outcome = Outcome(f"{way}: {name}", way, name, "", "", way == cells.RESTORE)
+        self._guarded(outcome, lambda: inject(self, outcome))
+        outcome.seconds = time.monotonic() - began
+        return outcome
+
+    def _guarded(self, outcome: Outcome, do: t.Callable[[], None]) -> None:
+        try:
+            do()
+        except (AssertionError, OSError, ValueError, KeyError, subprocess.SubprocessError) as exc:
+            outcome.wrong.append(f"{type(exc).__name__}: {exc}"[:600])
+        if outcome.wrong or not outcome.survived:
+            self.keep_logs(outcome)
+            self.drop()
 
     def options(self, cell: Cell, checkpoint: Checkpoint) -> dict[str, t.Any]:
         """The task that the fault hits."""
@@ -148,21 +177,17 @@ class Scene:
         outcome = Outcome(
             cell.name, cell.way, cell.step.name, cell.actor, cell.signal.name, cell.previous, excepted=cell.excepted
         )
-        try:
-            checkpoint = self.prepare(cell)
-            assert self.check
-            before = self.check.ask("image")
-            hit = Hit(self, cell, checkpoint)
-            first = hit.run(outcome)
-            outcome.first = (first or {}).get("msg", "") or str((first or {}).get("action", "no answer"))
-            self.afterwards(cell, checkpoint, outcome, before, first)
-        except (AssertionError, OSError, ValueError, subprocess.SubprocessError) as exc:
-            outcome.wrong.append(f"{type(exc).__name__}: {exc}"[:600])
-        if outcome.wrong or not outcome.survived:
-            self.keep_logs(outcome)
-            self.drop()
+        self._guarded(outcome, lambda: self._hit(cell, outcome))
         outcome.seconds = time.monotonic() - began
         return outcome
+
+    def _hit(self, cell: Cell, outcome: Outcome) -> None:
+        checkpoint = self.prepare(cell)
+        assert self.check
+        before = self.check.ask("image")
+        first = Hit(self, cell, checkpoint).run(outcome)
+        outcome.first = (first or {}).get("msg", "") or str((first or {}).get("action", "no answer"))
+        self.afterwards(cell, checkpoint, outcome, before, first)
 
     def keep_logs(self, outcome: Outcome) -> None:
         """What the runs of a container that is given up have written."""
@@ -195,17 +220,15 @@ class Scene:
     def excepted(self, cell: Cell, checkpoint: Checkpoint, outcome: Outcome, before: str) -> None:
         """Whether it survived is a rate and no promise; that the older image is whole and the damage told is one."""
         assert self.check
-        if not outcome.recovered:
-            outcome.wrong.append("the damage was not reported")
-        if cell.way == cells.RESTORE:
-            # It ran for a moment, so that only who allows it gets the memory of before.
-            after = self.module.run(**checkpoint.options("restored", allow_stale=True))
-        else:
-            after = self.module.run(**checkpoint.options("restored"))
+        # A restored one ran for a moment, so that only who allows it gets the memory of before.
+        allowed = {"allow_stale": True} if cell.way == cells.RESTORE else {}
+        after = self.module.run(**checkpoint.options("restored", **allowed))
         lost = self.check.ask("final")
         outcome.survived = not lost
         if lost:
             outcome.lost = f"{'; '.join(lost)} {after.get('msg', '')}".strip()
+        if not outcome.recovered and " was not " not in outcome.first and (lost or cell.step.kind != cells.RANDOM):
+            outcome.wrong.append("the damage was not reported")
         image = self.check.ask("image")
         if image == "half" or (before != "absent" and image == "absent"):
             outcome.wrong.append(f"the older image was {before} and is {image}")
@@ -235,7 +258,10 @@ class Hit:
             gate = Gate(LAUNCHER if step.opener == cells.LAUNCHER else str(self.scene.place), self.which)
         process = self.start(options)
         try:
-            self.wait(process, (lambda: gate.held.is_set()) if gate else self.here.exists)
+            if step.kind == cells.RANDOM:
+                self.wait_random(process)
+            else:
+                self.wait(process, (lambda: gate.held.is_set()) if gate else self.here.exists)
             stopped = self.stop_one(gate)
             pids = self.targets(process, gate)
             self.mark(outcome)
@@ -285,10 +311,10 @@ class Hit:
         staging = os.path.join(os.path.dirname(str(self.checkpoint.directory)), ".image.stasis-staging")
         if step.file == ".image.stasis-staging" and not os.path.exists(os.path.join(staging, "manifest.json")):
             return False
-        if step.file == "place" and (
-            (os.path.exists(staging) and not self.cell.previous) or not self.checkpoint.directory.exists()
-        ):
-            return False
+        if step.file == "place":
+            placed = self.checkpoint.directory.exists() and (self.cell.previous or not os.path.exists(staging))
+            if not placed:
+                return False
         program = actors.program(opening.pid)
         if step.opener == cells.MODULE:
             return program.startswith("python")
@@ -305,6 +331,16 @@ class Hit:
                 raise AssertionError(f"the step was not reached: {(out or '')[-300:]} {(err or '')[-300:]}")
             assert time.monotonic() < deadline, "the step was not reached in 40 s"
             time.sleep(0.003)
+
+    def wait_random(self, process: subprocess.Popen[str]) -> None:
+        """Some moment of the run of the actor; it may fall behind its end, and then there was no fault."""
+        if self.cell.actor == cells.CRIU:
+            deadline = time.monotonic() + 40
+            while not actors.criu(self.container):
+                assert process.poll() is None, "CRIU was not seen"
+                assert time.monotonic() < deadline, "CRIU did not start in 40 s"
+        time.sleep(self.cell.moment)
+        assert process.poll() is None, "the run had ended before the moment came"
 
     def stop_one(self, gate: Gate | None) -> list[int]:
         """Stop CRIU or the module, and let the other go on to where the step is."""
