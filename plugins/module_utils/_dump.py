@@ -115,9 +115,10 @@ def dump(
         found = _rootfs.fingerprint(container.rootfs)
         fingerprint = found.as_dict() if found else None
     else:
-        warnings += [f"After the dump: {line}" for line in _mend.reattach(journal, runner)]
+        warnings += [f"After the dump: {line}" for line in _mend.finish(journal, container, runner)]
     manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
-    _journal.end(container.name, container.lxc_path)
+    if wanted.stop:
+        _journal.end(container.name, container.lxc_path)
     return manifest, warnings
 
 

@@ -53,7 +53,7 @@ def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -
         told += _recover.recover(
             directory, wanted.name, wanted.lxc_path, container, act=act, runner=runner, trust=trust
         )
-    if act:
+    if act and not any(line.startswith(_mend.NOT_DONE) for line in told):
         _journal.end(wanted.name, wanted.lxc_path)
     return container, told
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _files,
+    _journal,
     _leftovers,
     _link_remaps,
     _nic_records,
@@ -39,10 +40,14 @@ TEMPORARY = "temporary"
 GHOSTS = "ghosts"
 TELL = "tell"
 
+NOT_DONE = "could not do this"
+
 # The kernel takes a network namespace apart after its last process has gone.
 _NAMESPACE_SECONDS = 10.0
 # For a hook that has lost its CRIU, and for liblxc's teardown.
 _HOOK_SECONDS = 30.0
+# For an action script whose CRIU and liblxc are dead.
+_ORPHAN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def carry_out(repairs: t.Iterable[Repair], journal: Journal | None, container: C
             told.append(one.line)
         except (OSError, StasisError) as exc:
             why = exc.what if isinstance(exc, StasisError) else str(exc.strerror or exc)
-            told.append(f"could not do this: {one.line}: {why}")
+            told.append(f"{NOT_DONE}: {one.line}: {why}")
     return told
 
 
@@ -125,19 +130,32 @@ def settle(journal: Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> 
     """Wait for the processes of an interrupted run; returns those that are at work after that time.
 
     LXC's monitor is one of them for as long as the container lives, so it is left out once LXC says that it runs.
+    A restore whose liblxc has gone comes to no end: its tasks wait for a CRIU that is dead.
     """
     deadline = time.monotonic() + timeout
+    orphaned = None
     while True:
         left = at_work(journal, lxc_done)
-        if not left or time.monotonic() > deadline:
+        now = time.monotonic()
+        if not left or now > deadline:
             return left
+        if journal.action == "restore" and not any(_is_lxc(one) for one in left):
+            orphaned = orphaned or now
+            if now - orphaned > _ORPHAN_SECONDS:
+                return left
+        else:
+            orphaned = None
         time.sleep(0.05)
+
+
+def _is_lxc(one: Process) -> bool:
+    return one.command.startswith(("lxc-checkpoint", "[lxc monitor]"))
 
 
 def at_work(journal: Journal, lxc_done: t.Callable[[], bool]) -> list[Process]:
     """The processes of an interrupted run that have not come to their end."""
     found = _leftovers.of_run(journal.work)
-    if found and all(one.command.startswith(("lxc-checkpoint", "[lxc monitor]")) for one in found) and lxc_done():
+    if found and all(_is_lxc(one) for one in found) and lxc_done():
         return []
     return found
 
@@ -209,15 +227,20 @@ def _mend_network(one: Repair, journal: Journal | None, container: Container, ru
         attach(journal, runner)
 
 
-def reattach(journal: Journal, runner: Runner) -> list[str]:
-    """After a run that went well: put the veths back where the hook, whose failure CRIU ignores there, did not."""
+def finish(journal: Journal, container: Container, runner: Runner) -> list[str]:
+    """After a run that went well: the veths are put back where the hook, whose failure CRIU ignores there, did not.
+
+    The journal stays where that fails, so that the next run tries again.
+    """
     faults = _leftovers.detached(journal.network(), runner)
-    if not faults:
-        return []
-    with contextlib.suppress(OSError, StasisError):
-        attach(journal, runner)
-    left = _leftovers.detached(journal.network(), runner)
-    return left or [f"its network had to be put back. {' '.join(faults)}"]
+    left: list[str] = []
+    if faults:
+        with contextlib.suppress(OSError, StasisError):
+            attach(journal, runner)
+        left = _leftovers.detached(journal.network(), runner)
+    if not left:
+        _journal.end(container.name, container.lxc_path)
+    return left or ([f"its network had to be put back. {' '.join(faults)}"] if faults else [])
 
 
 def attach(journal: Journal, runner: Runner) -> None:

@@ -107,7 +107,7 @@ def restore(
         )
         if done.rc != 0:
             # Where only lxc-checkpoint was killed, its monitor and CRIU go on.
-            _mend.settle(journal, wanted.timeout, lambda: _runs(runner, container))
+            _mend.kill(_mend.settle(journal, wanted.timeout, lambda: _runs(runner, container)))
     command = work.read("argv.ran").splitlines()
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
@@ -122,13 +122,12 @@ def restore(
         failure.data["recovered"] = mended
         raise failure
     remember(container, init, order.generation)
-    warnings = [f"{container.name} runs again, but: {line}" for line in _mend.reattach(journal, runner)]
-    warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
+    warnings = _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
     units = (image.manifest or {}).get("autostart_units", [])
     _autostart.allow(units, container.config_path, runner)
+    warnings += [f"{container.name} runs again, but: {line}" for line in _mend.finish(journal, container, runner)]
     if done.rc != 0:
         warnings.append(f"lxc-checkpoint ended with {done.rc}; the restore went on without it.")
-    _journal.end(container.name, container.lxc_path)
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
 
 

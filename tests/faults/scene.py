@@ -22,7 +22,7 @@ import actors
 import cells
 from cells import Cell
 from conftest import Factory
-from containers import PORT, Bridge, run, until
+from containers import GATEWAY, PORT, Bridge, run, until
 from gate import Gate, Opening
 from module import Answer, Checkpoint, Module
 
@@ -98,17 +98,22 @@ class Scene:
         self.ansible = ansible
         self.checkpoint: Checkpoint | None = None
         self.check: Asker | None = None
+        self.born = 0.0
 
     @staticmethod
     def reach(checkpoint: Checkpoint, bridge: Bridge) -> None:
         """The way to a container that is not in the first bridge."""
-        run("ip", "route", "replace", f"{checkpoint.container.address}/32", "dev", bridge.name)
+        run("ip", "route", "replace", f"{checkpoint.container.address}/32", "dev", bridge.name, "src", GATEWAY)
 
     def fresh(self, bridge: Bridge | None = None) -> Checkpoint:
         """A running container whose check has a connection to it."""
+        # The workload's timer is not to be older.
+        if self.checkpoint is not None and time.monotonic() - self.born > 50:
+            self.drop()
         if self.checkpoint is None:
             container = self.factory.create(f"counter {PORT}", "files", bridge=bridge)
             container.start()
+            self.born = time.monotonic()
             directory = self.place / container.name / "image"
             self.checkpoint = Checkpoint(self.module, container, directory)
             if bridge is not None:
@@ -327,8 +332,8 @@ class Hit:
         deadline = time.monotonic() + 40
         while not reached():
             if process.poll() is not None:
-                out, err = process.communicate()
-                raise AssertionError(f"the step was not reached: {(out or '')[-300:]} {(err or '')[-300:]}")
+                out, _err = process.communicate()
+                raise AssertionError(f"the step was not reached: {(out or '')[:300]}")
             assert time.monotonic() < deadline, "the step was not reached in 40 s"
             time.sleep(0.003)
 
