@@ -30,9 +30,10 @@ class Journal:
 
     directory: the checkpoint's. work: its private directory, by which its processes are known. hook: the action
     script. nics: as they were, or shall be. init_pid, init_start: of the container that is dumped.
-    inhibit: its autostart is off for the dump, and units with it. For a restore, generation and units: what is to be remembered and switched on once it runs; fresh: nothing had been written to the
-    root file system since the dump; consumed: how often the image had been resumed before; links: CRIU's link_remap
-    files in the root file system, with their inodes.
+    inhibit: its autostart is off for the dump, and units with it. For a restore, generation and units: what is to be
+    remembered and switched on once it runs; fresh: nothing had been written to the root file system since the dump;
+    consumed: how often the image had been resumed before; links: CRIU's link_remap files in the root file system, with
+    their inodes.
     """
 
     action: str

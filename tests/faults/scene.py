@@ -266,7 +266,7 @@ class Hit:
             if step.kind == cells.RANDOM:
                 self.wait_random(process)
             else:
-                self.wait(process, (lambda: gate.held.is_set()) if gate else self.here.exists)
+                self.wait(process, gate.held.is_set if gate else self.here.exists)
             stopped = self.stop_one(gate)
             pids = self.targets(process, gate)
             self.mark(outcome)
