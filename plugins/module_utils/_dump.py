@@ -18,12 +18,14 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
     _cgroup_tree,
     _cgroup_yard,
+    _cgroups,
     _container,
     _criu_log,
     _criu_stats,
     _diagnosis,
     _files,
     _image,
+    _incoming,
     _nic_records,
     _nics,
     _rootfs,
@@ -91,7 +93,8 @@ def dump(
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
-        warnings = _run_criu(runner, container, wanted, order, work, staging, locks)
+        warnings = _free_services(container)
+        warnings += _run_criu(runner, container, wanted, order, work, staging, locks)
     except Exception:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
@@ -109,6 +112,12 @@ def dump(
     else:
         warnings += [f"After the dump: {fault}" for fault in _nics.attached(container.nics, runner)]
     return finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead), warnings
+
+
+def _free_services(container: Container) -> list[str]:
+    if container.init is None:
+        return []
+    return _incoming.unmount(container.init.pid, _cgroups.processes(container.cgroups))
 
 
 def _record_cgroups(container: Container, staging: str) -> None:
