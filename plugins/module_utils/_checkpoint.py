@@ -315,7 +315,12 @@ def _restore_order(
             ),
         )
 
-    return _restore.RestoreOrder(host.criu_path, options, arguments, nics, int(manifest["generation"]), root, overlay)
+    lsm = manifest.get("lsm") or {}
+    # Another profile that the task names takes the place of the dumped one.
+    label = lsm["label"] if lsm.get("kind") == "apparmor" and not options.lsm_profile else ""
+    return _restore.RestoreOrder(
+        host.criu_path, options, arguments, nics, int(manifest["generation"]), root, overlay, label
+    )
 
 
 def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _ahead,
+    _apparmor,
     _autostart,
     _cgroup_tree,
     _cgroup_yard,
@@ -82,6 +83,7 @@ def dump(
     try:
         _nic_records.write_records(staging, container.nics)
         _record_cgroups(container, staging)
+        _apparmor.record(str(order.draft["lsm"]["label"]), container.lxc_path, container.name, staging)
         _surroundings.record_cpu(runner, order.argv[0], staging)
         _cgroup_yard.make(order.yard)
         if order.inhibit:

@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _apparmor,
     _autostart,
     _cgroup_tree,
     _cgroups,
@@ -49,7 +50,7 @@ class RestoreOrder:
 
     options: as the restore has them. arguments is a function of the work directory and of where the image can be read,
     which are not known before the run. root: the host's uid of the container's root in a user namespace.
-    overlay: the options with which its root is mounted, where that is an overlay.
+    overlay: the options with which its root is mounted, where that is an overlay. label: its AppArmor label at the dump.
     """
 
     criu: str
@@ -59,6 +60,7 @@ class RestoreOrder:
     generation: int
     root: int | None = None
     overlay: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,9 @@ def restore(
     order: RestoreOrder,
 ) -> Restored:
     """Restore a stopped container; raises RunError with `log_path`, `log_errors`, `rc` and `command`."""
+    if order.label:
+        # Here and not earlier: LXC takes the profile out of the kernel when the container stops.
+        _apparmor.load(image.path, order.label, container.lxc_path, container.name, runner)
     work = _workspace.Workspace(wanted.name, "restore")
     nics = work.file("nics")
     os.mkdir(nics, 0o700)

@@ -14,6 +14,7 @@ import stat
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _apparmor,
     _cgroups,
     _criu_command,
     _criu_files,
@@ -80,6 +81,7 @@ def observe(manifest: t.Mapping[str, t.Any], image: str, container: Container, h
         addresses=_host_addresses(runner) if manifest.get("addresses") else {},
         cpu_errors=_cpu_errors(manifest, image, host, runner),
         files=_look_all(manifest.get("open_files") or {}, container.rootfs.spec),
+        missing_profile=_missing_profile(manifest.get("lsm") or {}, image),
     )
 
 
@@ -88,6 +90,12 @@ def lsm(sysfs: str = "/sys") -> str:
     if os.path.exists(f"{sysfs}/kernel/security/apparmor"):
         return "apparmor"
     return "selinux" if os.path.exists(f"{sysfs}/fs/selinux/enforce") else "none"
+
+
+def _missing_profile(then: t.Mapping[str, str], image: str) -> str:
+    profile = _apparmor.name_of(then["label"]) if then.get("kind") == lsm() == "apparmor" else ""
+    there = not profile or profile in _apparmor.loaded() or _apparmor.recorded(image, then["label"])
+    return "" if there else profile
 
 
 def look(layers: t.Sequence[str], path: str) -> FileState | None:
