@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One TCP connection to a container's counter, held by a process of its own while plays come and go.
 
-connection.py hold PLACE PORT   connects, and stays in the background; one that was held at PLACE before ends
 connection.py ask PLACE         prints what the counter answers: its number, and how many connections it has had
+connection.py hold PLACE PORT   connects, prints that as well, and stays in the background; one that was held at PLACE before ends
 connection.py drop PLACE        ends
 """
 
@@ -41,7 +41,8 @@ def hold(place: str, port: int) -> None:
         # QEMU accepts at once, whoever listens behind it: an answer alone proves a connection.
         connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         try:
-            if ask_counter(connection)[:1].isdigit():
+            answer = ask_counter(connection)
+            if answer[:1].isdigit():
                 break
         except OSError:
             pass
@@ -52,6 +53,7 @@ def hold(place: str, port: int) -> None:
     control = socket.socket(socket.AF_UNIX)
     control.bind(place)
     control.listen(4)
+    print(answer.decode(), end="", flush=True)
     if os.fork():
         return
     os.setsid()

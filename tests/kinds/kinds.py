@@ -11,6 +11,7 @@ from containers import NETWORK, PORT, Nic, run, veth
 from inits import Alpine, BusyboxInit
 from kind import ADDRESS, Facts, Ground, Kind, Subject
 from mounts import BindMounts, Lxcfs
+from ports import BridgePort
 from refusal import bare_dump
 from storage import Btrfs, Loop, Lvm, Overlay
 from userns import Unprivileged
@@ -107,6 +108,7 @@ ALL: list[Kind] = [
     NoNic(),
     HostNetwork(),
     SeveralNics(),
+    BridgePort(),
     Ipv6(),
     Macvlan(),
     Phys(),
