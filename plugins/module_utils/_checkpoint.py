@@ -271,7 +271,8 @@ def _restore_container(
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
     result.notes.append(NO_REBOOT)
-    result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options)
+    awaited = _interrupted.awaited_links(wanted, container) if check_mode else frozenset()
+    result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options, awaited)
     _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
     if check_mode:
         return result

@@ -32,6 +32,15 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def text_of(path: str) -> str:
+    """What stands in a file of the kernel's or of LXC's, or nothing where it cannot be read: it may go away at any time."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
 def write_durably(path: str, text: str | bytes, mode: int = 0o600) -> None:
     """Create or truncate a file, and return when it is on disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)

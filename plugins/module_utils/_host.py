@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _names
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import AGAIN, InstallRecord
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
@@ -53,9 +54,9 @@ def observe(runner: Runner, criu_path: str | None, record: InstallRecord | None,
     return Host(
         kernel=name.release,
         architecture=name.machine,
-        cpu=_first(_CPU_MODEL, _read(os.path.join(proc, "cpuinfo"))),
-        boot_id=_read(os.path.join(proc, "sys/kernel/random/boot_id")).strip(),
-        uptime=float((_read(os.path.join(proc, "uptime")).split() or ["0"])[0]),
+        cpu=_first(_CPU_MODEL, text_of(os.path.join(proc, "cpuinfo"))),
+        boot_id=text_of(os.path.join(proc, "sys/kernel/random/boot_id")).strip(),
+        uptime=float((text_of(os.path.join(proc, "uptime")).split() or ["0"])[0]),
         criu_path=path,
         criu_version=version,
         criu_git_id=git_id,
@@ -109,11 +110,3 @@ def _ask_lxc(runner: Runner) -> str:
 def _first(pattern: re.Pattern[str], text: str) -> str:
     match = pattern.search(text)
     return match.group(1) if match else ""
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

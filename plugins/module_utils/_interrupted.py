@@ -19,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _journal,
     _leftovers,
+    _link_remaps,
     _mend,
     _pressure,
     _recover,
@@ -67,6 +68,15 @@ def foreseen(wanted: Wanted, container: Container | None, trust: Trust | None, l
     return _undone(journal, container, image) or image
 
 
+def awaited_links(wanted: Wanted, container: Container) -> frozenset[str]:
+    """The files of the image, as paths inside, that are missing now and that recover() would link again: for check mode."""
+    journal = _journal.read(wanted.name, wanted.lxc_path)
+    rootfs = container.rootfs.backing
+    if journal is None or journal.action != _journal.RESTORE or not os.path.isdir(rootfs):
+        return frozenset()
+    return frozenset(_link_remaps.missing(journal.links, rootfs))
+
+
 def _wait(journal: Journal, wanted: Wanted, runner: Runner, *, act: bool) -> list[str]:
     """Let what goes on without its module come to its end; it has a deadline of its own, which the hook keeps."""
 
@@ -91,6 +101,11 @@ def _mend_all(journal: Journal | None, container: Container, runner: Runner, *, 
         if container.state != _container.STOPPED:
             return []
         left = _leftovers.of_stopped(journal, container, time.time())
+        if left.unsupervised:
+            raise StasisError(
+                f"{_mend.unsupervised(left, container.name)}.",
+                "Save what it holds, end its processes, and run the task again.",
+            )
     elif journal is not None and (init.pid, init.start) in _subjects(journal):
         left = _leftovers.of_running(journal, container, runner)
     else:

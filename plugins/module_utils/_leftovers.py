@@ -25,6 +25,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
 from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 from ansible_collections.stasis.lxc.plugins.module_utils._tcp_repair import Repaired
@@ -46,7 +47,8 @@ class Left:
 
     detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family
     name`. chains: iptables programs that know a chain CRIU. links: superfluous ones, path inside to path on this host.
-    halted: tasks that stand still. half_restored: tasks of a restore that came to no end. cgroups: empty directories.
+    halted: tasks that stand still. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
+    did, whose monitor has died since. cgroups: empty directories.
     missing: links that the image needs, path inside to inode. ghosts: files that CRIU makes on its way and removes.
     temporary: empty directories of CRIU's.
     """
@@ -58,6 +60,7 @@ class Left:
     links: tuple[tuple[str, str], ...] = ()
     halted: tuple[Process, ...] = ()
     half_restored: tuple[Process, ...] = ()
+    unsupervised: tuple[Process, ...] = ()
     cgroups: tuple[str, ...] = ()
     missing: tuple[tuple[str, int], ...] = ()
     ghosts: tuple[str, ...] = ()
@@ -86,14 +89,16 @@ def of_stopped(journal: Journal | None, container: Container, now: float) -> Lef
     """Around a container that LXC calls stopped. now: seconds since the epoch."""
     if journal is None or journal.action != "restore":
         return Left(cgroups=tuple(empty_cgroups(container.name, _OLD_SECONDS, now)))
-    log = _read(os.path.join(journal.work, "restore.log"))
+    log = text_of(os.path.join(journal.work, "restore.log"))
     half = half_restored(container.name)
+    lives = half if resumed(log) else []
     rootfs = container.rootfs.backing
     # Where something ran, the files are its own again; and without a log nobody can say that nothing did.
     untouched = bool(log) and os.path.isdir(rootfs) and not may_have_run(log)
     return Left(
-        half_restored=tuple(half),
-        cgroups=tuple(empty_cgroups(container.name, 0.0, now, {one.pid for one in half})),
+        half_restored=() if lives else tuple(half),
+        unsupervised=tuple(lives),
+        cgroups=tuple(empty_cgroups(container.name, 0.0, now, set() if lives else {one.pid for one in half})),
         missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if os.path.isdir(rootfs) else (),
         ghosts=tuple(_link_remaps.ghosts(rootfs, os.stat(journal.work).st_mtime)) if untouched else (),
         temporary=temporary(log),
@@ -108,9 +113,14 @@ def temporary(log: str) -> tuple[str, ...]:
 def may_have_run(log: str) -> bool:
     """From the restore.log of a run that failed or was killed: whether a task can have run a step of its own. Pure."""
     after = log.partition(_UNLOCKED)[2]
-    if _RESUMED in after:
+    if resumed(log):
         return True
     return _CAUGHT in after and _GAVE_UP not in after
+
+
+def resumed(log: str) -> bool:
+    """From a restore.log: whether CRIU let every task go. Pure."""
+    return _RESUMED in log
 
 
 def of_run(work: str, proc: str = "/proc") -> list[Process]:
@@ -140,7 +150,7 @@ def half_restored(name: str) -> list[Process]:
         if "lxc.payload." in folder:
             for top, _folders_in_it, files in os.walk(folder):
                 if "cgroup.procs" in files:
-                    members |= {int(word) for word in _read(os.path.join(top, "cgroup.procs")).split()}
+                    members |= {int(word) for word in text_of(os.path.join(top, "cgroup.procs")).split()}
     found = []
     for pid in sorted(members - {0}):
         ancestor = pid
@@ -161,7 +171,7 @@ def empty_cgroups(name: str, age: float, now: float, ignore: t.AbstractSet[int] 
     for folder in _folders(name):
         trees = [top for top, _inside, _files in os.walk(folder, topdown=False)]
         with contextlib.suppress(OSError):
-            members = {int(word) for top in trees for word in _read(os.path.join(top, "cgroup.procs")).split()}
+            members = {int(word) for top in trees for word in text_of(os.path.join(top, "cgroup.procs")).split()}
             if now - os.stat(folder).st_ctime >= age and members <= ignore:
                 found += trees
     return found
@@ -170,7 +180,7 @@ def empty_cgroups(name: str, age: float, now: float, ignore: t.AbstractSet[int] 
 def _folders(name: str) -> list[str]:
     pattern = re.compile(rf"lxc\.(payload|monitor|pivot)\.{re.escape(name)}(-[0-9]+)?\Z")
     found = []
-    for mount in sorted(set(_cgroups.parse_mounts(_read("/proc/self/mountinfo")).values())):
+    for mount in sorted(set(_cgroups.parse_mounts(text_of("/proc/self/mountinfo")).values())):
         with contextlib.suppress(OSError):
             found += [os.path.join(mount, one) for one in sorted(os.listdir(mount)) if pattern.match(one)]
     return found
@@ -178,7 +188,7 @@ def _folders(name: str) -> list[str]:
 
 def _is_lxc(pid: int) -> bool:
     # A monitor calls itself so, whatever program has started it; lxc-attach does not.
-    if _read(f"/proc/{pid}/cmdline").startswith("[lxc monitor]"):
+    if text_of(f"/proc/{pid}/cmdline").startswith("[lxc monitor]"):
         return True
     try:
         return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("lxc-")
@@ -197,7 +207,7 @@ def _switched(nics: t.Sequence[_nics.Nic], proc: str = "/proc") -> list[str]:
     for nic in nics:
         for key, value in nic.sysctls.items():
             family, _space, name = key.rpartition(" ")
-            now = _read(f"{proc}/sys/net/{family}/conf/{nic.veth}/{name}").strip()
+            now = text_of(f"{proc}/sys/net/{family}/conf/{nic.veth}/{name}").strip()
             if now and now != value:
                 found.append(f"{nic.name}: {name} of its host side {nic.veth} is {now}, not {value}.")
     return found
@@ -222,16 +232,8 @@ def _halted(pids: t.Iterable[int]) -> list[Process]:
     found = []
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            text = _read(f"/proc/{pid}/stat")
+            text = text_of(f"/proc/{pid}/stat")
             one = _container.process(pid)
             if one is not None and text[text.rindex(")") + 2] in "Tt":
                 found.append(one)
     return found
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -69,6 +69,8 @@ def decide(left: Left, name: str) -> list[Repair]:
                 KILL, f"killed what an interrupted restore had half restored of {name} (pid {pids})", left.half_restored
             )
         )
+    if left.unsupervised:
+        found.append(Repair(TELL, unsupervised(left, name)))
     if left.cgroups:
         names = sorted({one for path in left.cgroups for one in path.split("/") if one.startswith("lxc.")})
         found.append(Repair(CGROUPS, f"removed empty cgroups: {', '.join(names)}", left.cgroups))
@@ -111,6 +113,11 @@ def decide(left: Left, name: str) -> list[Repair]:
             )
         )
     return found
+
+
+def unsupervised(left: Left, name: str) -> str:
+    """A restored container that LXC does not know any more: it is alive, so it is nobody's to kill."""
+    return f"left {name} alone, which runs (pid {left.unsupervised[0].pid}) without LXC: its monitor has died since the restore"
 
 
 def carry_out(repairs: t.Iterable[Repair], journal: Journal | None, container: Container, runner: Runner) -> list[str]:

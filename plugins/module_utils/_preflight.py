@@ -63,7 +63,7 @@ def refuse(container: Container, found: t.Sequence[Finding]) -> None:
         others = f" {more} more finding{'s' if more > 1 else ''} of this kind." if more else ""
         raise StasisError(
             f"{container.name} cannot be checkpointed. {first.subject}: {first.what}{others}",
-            f"Nothing was frozen. {first.remedy}",
+            f"Nothing was frozen. {first.remedy} With preflight: warn, CRIU tries all the same.",
             findings=[asdict(one) for one in found],
         )
 

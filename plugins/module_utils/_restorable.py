@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import typing as t
+from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _compatibility,
@@ -46,16 +47,23 @@ def check_seal(wanted: Wanted, image: Image) -> None:
 
 
 def check_host(
-    wanted: Wanted, runner: Runner, host: Host, container: Container, image: Image, options: CriuOptions
+    wanted: Wanted,
+    runner: Runner,
+    host: Host,
+    container: Container,
+    image: Image,
+    options: CriuOptions,
+    awaited: t.AbstractSet[str] = frozenset(),
 ) -> list[str]:
     """Compare an image that matches its seal with this host; returns what may matter, raises StasisError for what does.
 
-    options: CRIU's, as the restore will have them.
+    options: CRIU's, as the restore will have them. awaited: files that will be there by then, as the image has them.
     """
     manifest = image.manifest or {}
+    here = _surroundings.observe(manifest, image.path, container, host, runner)
     differences = _compatibility.compare(
         manifest,
-        _surroundings.observe(manifest, image.path, container, host, runner),
+        replace(here, files={path: state for path, state in here.files.items() if path not in awaited}),
         manage_cgroups=options.manage_cgroups,
         lsm_profile=options.lsm_profile,
     )

@@ -23,6 +23,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._compatibility import FileState, Here
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
 from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
@@ -34,10 +35,10 @@ def record(container: Container, runner: Runner) -> dict[str, t.Any]:
     """What the manifest keeps of a running container's surroundings, beside what the dump knows anyway."""
     pid = container.init.pid if container.init else 0
     return {
-        "lsm": {"kind": lsm(), "label": _read(f"/proc/{pid}/attr/current").strip(" \t\n\0")},
+        "lsm": {"kind": lsm(), "label": text_of(f"/proc/{pid}/attr/current").strip(" \t\n\0")},
         "addresses": [] if any(nic.kind == "none" for nic in container.nics) else _inside_addresses(pid, runner),
         "rootfs": container.rootfs.spec,
-        "overlay_work": _rootfs.overlay_work(_read(f"/proc/{pid}/mountinfo")),
+        "overlay_work": _rootfs.overlay_work(text_of(f"/proc/{pid}/mountinfo")),
     }
 
 
@@ -70,7 +71,7 @@ def record_files(image: str, rootfs_spec: str) -> dict[str, list[int]]:
 
 def observe(manifest: t.Mapping[str, t.Any], image: str, container: Container, host: Host, runner: Runner) -> Here:
     """This host as far as the manifest asks for it. Reads the image, which therefore has been verified before."""
-    mounts = _cgroups.parse_mounts(_read("/proc/self/mountinfo"))
+    mounts = _cgroups.parse_mounts(text_of("/proc/self/mountinfo"))
     return Here(
         architecture=host.architecture,
         versions={"kernel": host.kernel, "criu": host.criu_version, "lxc": host.lxc_version},
@@ -152,11 +153,3 @@ def _host_addresses(runner: Runner) -> dict[str, str]:
     return {
         str(one["local"]): str(link["ifname"]) for link in links for one in link.get("addr_info", []) if "local" in one
     }
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -117,7 +117,7 @@ def why_not(way: str, step: Step, actor: str) -> str:
 @dataclass(frozen=True)
 class Cell:
     """One fault: where, who, what. previous: whether an older image of the container stands in the place.
-    moment: seconds, where that is what the step is."""
+    moment: seconds, where that is what the step is. lock: the network lock, where it is not the hook's own."""
 
     way: str
     step: Step
@@ -125,6 +125,7 @@ class Cell:
     signal: signal.Signals
     previous: bool = False
     moment: float = 0.0
+    lock: str = ""
 
     @property
     def excepted(self) -> bool:
@@ -134,7 +135,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        older = ", older image" if self.previous else ""
+        older = (", older image" if self.previous else "") + (f", network_lock={self.lock}" if self.lock else "")
         if self.step.kind == RANDOM:
             return f"{self.way}{older}: after {self.moment * 1000:.0f} ms: {self.signal.name} to {self.actor}"
         return f"{self.way}{older}: {self.step.name}: {self.signal.name} to {self.actor}"
@@ -152,7 +153,16 @@ def cells() -> list[Cell]:
     again = [
         Cell(one.way, one.step, one.actor, one.signal, True) for one in plain if one.excepted and one.way != RESTORE
     ]
-    return plain + again
+    return plain + again + locked_cells()
+
+
+def locked_cells() -> list[Cell]:
+    """CRIU killed while a lock of its own is in the container's firewall: where only recovery can take it away."""
+    found = []
+    for way in (STOP, LEAVE):
+        step = next(one for one in STEPS[way] if one.name == "memory")
+        found += [Cell(way, step, CRIU, signal.SIGKILL, lock=lock) for lock in ("nftables", "iptables")]
+    return found
 
 
 def random_cells(seed: int, count: int) -> list[Cell]:

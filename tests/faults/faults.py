@@ -28,7 +28,8 @@ import report
 import specials
 from containers import BASE, BRIDGE_PREFIX, GATEWAY, Bridge, run
 from module import Module
-from scene import AnsibleRun, Outcome, Scene, mount
+from outcome import Outcome
+from scene import AnsibleRun, Scene, mount
 
 Fault = tuple[str, t.Callable[[Scene], Outcome]]
 SEED = 20261124

@@ -12,7 +12,8 @@ from pathlib import Path
 import cells
 from containers import Bridge, run
 from module import Answer, Checkpoint, Module
-from scene import Outcome, Scene
+from outcome import Outcome
+from scene import Scene
 
 # What CRIU does about a script that fails: goes back, or goes on.
 BACK = {

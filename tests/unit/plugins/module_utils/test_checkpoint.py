@@ -580,7 +580,7 @@ def test_refusal_carries_every_finding(house: House) -> None:
     with pytest.raises(StasisError) as refusal:
         house.run(check_mode=True)
     assert len(refusal.value.data["findings"]) == 5
-    assert refusal.value.remedy == "Nothing was frozen. Stop it."
+    assert refusal.value.remedy == "Nothing was frozen. Stop it. With preflight: warn, CRIU tries all the same."
 
 
 def test_what_blocks_is_tried_all_the_same_where_the_task_says_so(house: House) -> None:

@@ -142,6 +142,15 @@ def test_what_does_not_end_is_killed_and_named(host: Host, monkeypatch: pytest.M
         host.recover()
 
 
+@pytest.mark.parametrize("act", [True, False])
+def test_a_container_that_runs_without_lxc_is_nobodys_to_kill_nor_to_double(host: Host, act: bool) -> None:
+    host.begin(RESTORE)
+    host.left = Left(unsupervised=(Process(7, 1, "init"),))
+    with pytest.raises(StasisError, match=r"runs \(pid 7\) without LXC"):
+        host.recover(act=act)
+    assert _journal.read(NAME, host.lxc_path) is not None
+
+
 def test_what_ends_by_itself_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [[Process(1, 1, "criu")]]
     monkeypatch.setattr(_leftovers, "of_run", lambda _work: found.pop() if found else [])
@@ -204,3 +213,10 @@ def test_an_autostart_that_a_dump_had_switched_off_is_switched_on_again(
     assert done == []
     assert host.recover() == [line]
     assert done == [["web1.service"]]
+
+
+def test_links_that_recovery_puts_back_are_not_missed_by_check_mode(host: Host) -> None:
+    target = wanted(directory=host.directory, lxc_path=host.lxc_path)
+    assert _interrupted.awaited_links(target, host.found) == frozenset()
+    host.begin(RESTORE, links={"/tmp/link_remap.1": 9, "/etc/passwd": 8})
+    assert _interrupted.awaited_links(target, host.found) == {"/tmp/link_remap.1"}

@@ -77,6 +77,20 @@ def test_tasks_without_a_monitor_are_half_restored(cgroups: Path, monkeypatch: p
     assert [one.pid for one in _leftovers.half_restored("web1")] == [21, 22]
 
 
+def test_a_restored_container_that_has_lost_its_monitor_is_no_leftover(
+    cgroups: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(f"{cgroups}/lxc.payload.web1/cgroup.procs", "21\n")
+    monkeypatch.setattr(_container, "parent", lambda _pid: 1)
+    monkeypatch.setattr(_container, "process", lambda pid: Process(pid, 1, "task"))
+    monkeypatch.setattr(_leftovers, "_is_lxc", lambda _pid: False)
+    journal = interrupted(tmp_path, UNLOCKED + "Restore finished successfully. Tasks resumed.\n")
+    left = _leftovers.of_stopped(journal, stopped(tmp_path), 0.0)
+    assert [one.pid for one in left.unsupervised] == [21]
+    assert left.half_restored == ()
+    assert not [path for path in left.cgroups if "payload" in path]
+
+
 def stopped(tmp_path: Path, **changes: t.Any) -> t.Any:
     root = str(tmp_path / "rootfs")
     return container("STOPPED", rootfs=Rootfs(f"dir:{root}", root, 5, 77), **changes)

@@ -50,6 +50,10 @@ def test_everything_that_was_found_is_mended_or_told() -> None:
     ]
 
 
+def test_what_runs_without_lxc_is_told_and_left_alone() -> None:
+    assert [one.kind for one in _mend.decide(Left(unsupervised=(TASK,)), "web1")] == [_mend.TELL]
+
+
 def test_what_cannot_be_done_is_told_with_its_reason_and_the_rest_is_done(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -199,7 +199,7 @@ def test_refusal_names_the_first_that_blocks_and_carries_all() -> None:
     message = caught.value.message
     assert "app (pid 5, 2 inside), descriptor 3: It is so." in message
     assert "1 more finding of this kind" in message
-    assert message.endswith("Nothing was frozen. Change it.")
+    assert message.endswith("Nothing was frozen. Change it. With preflight: warn, CRIU tries all the same.")
     assert len(caught.value.data["findings"]) == 3
 
 

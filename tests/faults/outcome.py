@@ -1,0 +1,37 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What came of one fault."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass
+class Outcome:
+    """What came of one fault. excepted: CRIU was killed with the tasks in its hands. survived: the container, then.
+
+    window: CRIU's own times of the last line before the fault and the first one after it, and the step that it was in.
+    recovered: what the later run said. wrong: what the check found.
+    """
+
+    name: str
+    way: str
+    step: str
+    actor: str
+    signal: str
+    previous: bool
+    excepted: bool = False
+    survived: bool = True
+    window: tuple[str, str] = ("", "")
+    inside: bool = False
+    first: str = ""
+    lost: str = ""
+    recovered: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, t.Any]:
+        return asdict(self)
