@@ -25,6 +25,10 @@ from outcome import Outcome
 if t.TYPE_CHECKING:
     from scene import Scene
 
+class TooLate(AssertionError):
+    """The moment came when nobody was there any more whom the fault could hit."""
+
+
 LAUNCHER = "/usr/local/libexec/stasis/launcher/criu"
 
 
@@ -134,7 +138,8 @@ class Hit:
                 assert process.poll() is None, "CRIU was not seen"
                 assert time.monotonic() < deadline, "CRIU did not start in 40 s"
         time.sleep(self.cell.moment)
-        assert process.poll() is None, "the run had ended before the moment came"
+        if process.poll() is not None:
+            raise TooLate("the run had ended before the moment came")
 
     def stop_one(self, gate: Gate | None) -> list[int]:
         """Stop CRIU or the module, and let the other go on to where the step is."""
@@ -177,6 +182,8 @@ class Hit:
             return [gate.opening.pid]
         find = {cells.HOOK: actors.hook, cells.CRIU: actors.criu, cells.LXC: actors.lxc_checkpoint}[actor]
         found = find(self.container)
+        if not found and self.cell.step.kind == cells.RANDOM:
+            raise TooLate(f"there is no {actor} any more")
         assert found, f"there is no {actor}"
         return found
 

@@ -14,7 +14,7 @@ class Outcome:
     """What came of one fault. excepted: CRIU was killed with the tasks in its hands. survived: the container, then.
 
     window: CRIU's own times of the last line before the fault and the first one after it, and the step that it was in.
-    recovered: what the later run said. wrong: what the check found.
+    recovered: what the later run said. wrong: what the check found. too_late: there was no fault, since nobody was there any more.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Outcome:
     lost: str = ""
     recovered: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    too_late: bool = False
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, t.Any]:
