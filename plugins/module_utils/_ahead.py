@@ -11,7 +11,6 @@ Nothing should write them any more when it begins; what is believed is what the 
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
 import typing as t
@@ -20,10 +19,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _integrity
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 _LOOK_SECONDS = 0.005
-# A file that changes twice within a tick of the kernel's clock shows the same time twice. A tick is 10 ms at most.
-_SETTLED_NS = 50_000_000
-
-_Identity = tuple[int, int, int, int]
 
 
 class Ahead:
@@ -37,7 +32,7 @@ class Ahead:
         self._ready = ready
         self._go = threading.Event()
         self._cancelled = False
-        self._before: dict[str, _Identity] = {}
+        self._before: dict[str, _integrity.Identity] = {}
         self._hashed: dict[str, _integrity.Entry] = {}
         self._thread = threading.Thread(target=self._work, name="hashes", daemon=True)
         self._thread.start()
@@ -63,7 +58,7 @@ class Ahead:
         if self._cancelled:
             return
         try:
-            newest = time.time_ns() - _SETTLED_NS
+            newest = time.time_ns() - _integrity.SETTLED_NS
             for name in os.listdir(self._directory):
                 found = self._identity(name)
                 if found is not None and found[3] < newest:
@@ -73,12 +68,5 @@ class Ahead:
             # Whoever needs the hashes makes them then, and says what is wrong.
             return
 
-    def _identity(self, name: str) -> _Identity | None:
-        """What is another for another content: inode, size, and both times; None for what is no regular file."""
-        try:
-            status = os.lstat(os.path.join(self._directory, name))
-        except OSError:
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    def _identity(self, name: str) -> _integrity.Identity | None:
+        return _integrity.identity(os.path.join(self._directory, name))

@@ -21,7 +21,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
-    _diagnosis,
     _files,
     _image,
     _journal,
@@ -235,6 +234,8 @@ def _failure(
     staging: str,
     committed: bool,
 ) -> StasisError:
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
+
     log = _workspace.read_text(os.path.join(staging, "dump.log"))
     text = log + "\n" + done.stderr
     errors = _criu_log.error_lines(text)

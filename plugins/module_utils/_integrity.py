@@ -31,6 +31,9 @@ _WORKERS = 8
 _LINK = re.compile(r"\.\./([^/]+)\Z")
 
 Entry = dict[str, t.Any]
+Identity = tuple[int, int, int, int]
+# A file that changes twice within a tick of the kernel's clock shows the same time twice. A tick is 10 ms at most.
+SETTLED_NS = 50_000_000
 
 
 def hash_files(directory: str, names: t.Iterable[str]) -> dict[str, Entry]:
@@ -56,6 +59,17 @@ def hash_files(directory: str, names: t.Iterable[str]) -> dict[str, Entry]:
             del entry["sha256"]
             entry["sha256_pieces"] = hashlib.sha256(b"".join(digests)).hexdigest()
     return found
+
+
+def identity(path: str) -> Identity | None:
+    """What is another for another content: inode, size, and both times; None for what is no regular file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _size(path: str) -> int:
@@ -87,10 +101,13 @@ def _hash(path: str, offset: int, size: int, local: threading.local) -> bytes:
     return digest.digest()
 
 
-def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str]:
+def faults(
+    directory: str, manifest: _manifest.Manifest, level: str, hashed: t.Callable[[], t.Mapping[str, Entry]] = dict
+) -> list[str]:
     """Where a directory differs from its manifest, a line each with the file's name; empty where it does not.
 
     level: FULL compares hashes, SIZE everything but the content. With NONE nothing is compared with the manifest.
+    hashed: entries of files as they are now, where somebody has hashed some of them already.
     Kinds and owners of the files, and where `parent` leads, are looked at in any case.
     """
     found = _directory_faults(directory)
@@ -109,7 +126,7 @@ def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str
     if manifest.get("parent") and _manifest.PARENT not in present:
         found.append(f"{_manifest.PARENT} is missing.")
     if level == FULL and not found:
-        found = _content_faults(directory, listed)
+        found = _content_faults(directory, listed, hashed())
     return sorted(found)
 
 
@@ -143,9 +160,9 @@ def _entry_fault(entry: os.DirEntry[str], recorded: Entry | None, level: str) ->
     return ""
 
 
-def _content_faults(directory: str, listed: t.Mapping[str, Entry]) -> list[str]:
+def _content_faults(directory: str, listed: t.Mapping[str, Entry], hashed: t.Mapping[str, Entry]) -> list[str]:
     try:
-        now = hash_files(directory, listed)
+        now = {**hashed, **hash_files(directory, set(listed) - set(hashed))}
     except OSError as exc:
         return [f"{os.path.basename(str(exc.filename or directory))} cannot be read: {exc.strerror}."]
     except StasisError as exc:

@@ -61,6 +61,10 @@ class Repair:
 
 def decide(left: Left, name: str) -> list[Repair]:
     """What to do about what was found, in the order in which it is done. Pure."""
+    return _after_restores(left, name) + _while_it_runs(left, name)
+
+
+def _after_restores(left: Left, name: str) -> list[Repair]:
     found = []
     if left.half_restored:
         pids = ", ".join(str(one.pid) for one in left.half_restored)
@@ -89,6 +93,11 @@ def decide(left: Left, name: str) -> list[Repair]:
                 left.missing,
             )
         )
+    return found
+
+
+def _while_it_runs(left: Left, name: str) -> list[Repair]:
+    found = []
     for one in left.tables:
         found.append(Repair(TABLE, f"removed the firewall table {one} that a killed CRIU had left in {name}", one))
     for one in left.chains:

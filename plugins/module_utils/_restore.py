@@ -19,7 +19,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
-    _diagnosis,
     _dump,
     _files,
     _image,
@@ -244,6 +243,8 @@ def _failure(
     *,
     nothing_ran: bool,
 ) -> StasisError:
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
+
     log = work.read("restore.log", 64 << 20)
     others = work.read("lxc.log") + "\n" + done.stderr
     errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)

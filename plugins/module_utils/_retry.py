@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
 from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 
 DEFAULT_RETRIES = 2
@@ -22,6 +21,9 @@ LONGEST_DELAY = 4.0
 
 def decide(diagnoses: t.Sequence[Diagnosis], attempt: int, retries: int = DEFAULT_RETRIES) -> bool:
     """Whether to try again after the attempt-th try, counted from 1, has failed with these causes."""
+    # Here, as in the other places where something has failed: most tasks need none of the rules.
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
+
     return attempt <= retries and _diagnosis.is_transient(diagnoses)
 
 

@@ -25,7 +25,8 @@ from outcome import Outcome
 if t.TYPE_CHECKING:
     from scene import Scene
 
-class TooLate(AssertionError):
+
+class TooLateError(AssertionError):
     """The moment came when nobody was there any more whom the fault could hit."""
 
 
@@ -139,7 +140,7 @@ class Hit:
                 assert time.monotonic() < deadline, "CRIU did not start in 40 s"
         time.sleep(self.cell.moment)
         if process.poll() is not None:
-            raise TooLate("the run had ended before the moment came")
+            raise TooLateError("the run had ended before the moment came")
 
     def stop_one(self, gate: Gate | None) -> list[int]:
         """Stop CRIU or the module, and let the other go on to where the step is."""
@@ -183,7 +184,7 @@ class Hit:
         find = {cells.HOOK: actors.hook, cells.CRIU: actors.criu, cells.LXC: actors.lxc_checkpoint}[actor]
         found = find(self.container)
         if not found and self.cell.step.kind == cells.RANDOM:
-            raise TooLate(f"there is no {actor} any more")
+            raise TooLateError(f"there is no {actor} any more")
         assert found, f"there is no {actor}"
         return found
 

@@ -22,7 +22,7 @@ import cells
 from cells import Cell
 from conftest import Factory
 from containers import GATEWAY, PORT, Bridge, run, until
-from hit import Hit, TooLate
+from hit import Hit, TooLateError
 from module import Answer, Checkpoint, Module
 from outcome import Outcome
 
@@ -137,7 +137,7 @@ class Scene:
             do()
         except (AssertionError, OSError, ValueError, KeyError, subprocess.SubprocessError) as exc:
             outcome.wrong.append(f"{type(exc).__name__}: {exc}"[:600])
-            outcome.too_late = isinstance(exc, TooLate)
+            outcome.too_late = isinstance(exc, TooLateError)
         if outcome.wrong or not outcome.survived:
             self.keep_logs(outcome)
             self.drop()
@@ -154,16 +154,21 @@ class Scene:
     def inject(self, cell: Cell) -> Outcome:
         """Everything about one fault."""
         began = time.monotonic()
-        for _try in range(TRIES):
-            outcome = Outcome(
-                cell.name, cell.way, cell.step.name, cell.actor, cell.signal.name, cell.previous, excepted=cell.excepted
-            )
-            self._guarded(outcome, lambda: self._hit(cell, outcome))
+        outcome = self._try(cell)
+        for _again in range(TRIES):
             if not outcome.too_late:
                 break
             # How long a run takes is known only afterwards.
             cell = replace(cell, moment=cell.moment * 0.7)
+            outcome = self._try(cell)
         outcome.seconds = time.monotonic() - began
+        return outcome
+
+    def _try(self, cell: Cell) -> Outcome:
+        outcome = Outcome(
+            cell.name, cell.way, cell.step.name, cell.actor, cell.signal.name, cell.previous, excepted=cell.excepted
+        )
+        self._guarded(outcome, lambda: self._hit(cell, outcome))
         return outcome
 
     def _hit(self, cell: Cell, outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ NAMES = ["inventory.img", "pages-1.img"]
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Two files that count as old enough to be believed."""
-    monkeypatch.setattr(_ahead, "_SETTLED_NS", -10_000_000_000)
+    monkeypatch.setattr(_integrity, "SETTLED_NS", -10_000_000_000)
     for name in NAMES:
         (tmp_path / name).write_text(f"content of {name}")
     return str(tmp_path)
@@ -107,7 +107,7 @@ def test_directory_that_is_gone_is_no_failure_either(tmp_path: Path) -> None:
 
 
 def test_seal_hashes_only_what_is_not_known(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ahead, "_SETTLED_NS", -10_000_000_000)
+    monkeypatch.setattr(_integrity, "SETTLED_NS", -10_000_000_000)
     target = f"{safe_dir}/checkpoint"
     staging = _image.stage(target, draft())
     for name in NAMES:
