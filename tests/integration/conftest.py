@@ -70,7 +70,7 @@ def _clean_host() -> t.Iterator[Path]:
 def collections(clean_host: Path) -> Path:
     """A copy of the collection, so that nobody's editor changes what is tested half way."""
     target = clean_host / "collections/ansible_collections/stasis/lxc"
-    for name in ("plugins", "meta", "playbooks"):
+    for name in ("plugins", "meta", "playbooks", "roles"):
         shutil.copytree(SOURCE / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("galaxy.yml",):
         shutil.copy(SOURCE / name, target / name)

@@ -1,0 +1,279 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Prepare a container so that it can be checkpointed, and take that back: observe, plan, act, result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _checkpointable_plan,
+    _checkpointable_units,
+    _container,
+    _lxc_config,
+    _names,
+    _rootfs,
+    _user_namespace,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE, MARK, PLACE, Facts, Plan
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Running
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._lxc_config import LxcConfig
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils._tree import Tree
+from ansible_collections.stasis.lxc.plugins.module_utils._units import Units
+
+PRESENT, ABSENT = "present", "absent"
+
+
+def argument_spec() -> dict[str, t.Any]:
+    """The options of the module."""
+    return {
+        "name": {"type": "str", "required": True, "aliases": ["container"]},
+        "lxc_path": {"type": "str", "default": "/var/lib/lxc"},
+        "state": {"type": "str", "choices": [PRESENT, ABSENT], "default": PRESENT},
+        "relax": {"type": "list", "elements": "str", "default": [_checkpointable_plan.ALL]},
+        "restart": {"type": "bool", "default": False},
+        "timeout": {"type": "int", "default": 120},
+    }
+
+
+@dataclass
+class Report:
+    """What the module answers."""
+
+    changed: bool = False
+    container_state: str = ""
+    rootfs: str = ""
+    relaxations: list[dict[str, t.Any]] = field(default_factory=list)
+    blocked: list[dict[str, t.Any]] = field(default_factory=list)
+    brief: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    reload_needed: bool = False
+    restart_needed: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    summary: list[str] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+
+def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> Report:
+    """Carry the module out. Raises StasisError for what is refused or fails."""
+    name = _names.check_name(params["name"])
+    lxc_path = _names.check_path(params["lxc_path"], "lxc_path")
+    relax = _checkpointable_plan.check_relax(params["relax"])
+    if os.geteuid() != 0:
+        raise StasisError("This module needs root, and does not run as root.", "Set become: true, or connect as root.")
+    config = _lxc_config.read(lxc_path, name)
+    running = _running(runner, name, lxc_path)
+    with _tree(config, running) as tree:
+        ours, foreign = _ours(tree)
+        units = Units(tree)
+        facts = facts_of(config, _checkpointable_units.unified())
+        if params["state"] == ABSENT:
+            plan = _checkpointable_plan.undo(ours)
+            reached = []
+        else:
+            reached = units.reached(running.active if running else ())
+            plan = _checkpointable_plan.decide(reached, facts, relax, ours, tree.missing)
+        _refuse_foreign(plan, foreign, tree.root)
+        stale = _stale(plan, tree, running)
+        report = _report(plan, running, tree.root, stale)
+        if params["state"] == PRESENT:
+            report.brief = _checkpointable_plan.brief(reached, facts)
+            report.notes = _notes(plan, units, name)
+        restart = bool(params["restart"] and running and (plan.changed or stale))
+        if not check_mode:
+            _act(tree, plan)
+            if restart:
+                report.restarted = running.restart(runner, name, lxc_path, stale, params["timeout"]) if running else []
+                report.restart_needed, report.reload_needed = [], False
+        report.changed = plan.changed or restart
+        if restart and check_mode:
+            report.restart_needed, report.reload_needed = [], False
+        report.summary = summary(report, name)
+        return report
+
+
+def facts_of(config: LxcConfig, unified: bool) -> Facts:
+    """What a container's configuration says about what systemd can do in it. Pure."""
+    dropped = {word for value in config.values("lxc.cap.drop") for word in value.split()}
+    kept = {word for value in config.values("lxc.cap.keep") for word in value.split()}
+    admin = "sys_admin" not in dropped and (not kept or "sys_admin" in kept)
+    automatic = [word for value in config.values("lxc.mount.auto") for word in value.split()]
+    return Facts(
+        bpf=admin and not config.values("lxc.idmap"),
+        unified=unified,
+        namespaces=admin,
+        console=config.last("lxc.console.path") != "none",
+        terminals=config.last("lxc.tty.max", "0").strip() != "0",
+        sys_writable=not {"sys", "sys:ro", "sys:mixed"} & set(automatic),
+    )
+
+
+def root_of(config: LxcConfig, init: int) -> str:
+    """Where the root file system can be read and written. init: the pid of a running container's, or 0.
+
+    By way of a running init everything is as the container sees it, whatever it lies on; but where LXC maps the ids of
+    the mount, we would be nobody there.
+    """
+    spec = config.last("lxc.rootfs.path")
+    if init and "idmap=" not in config.last("lxc.rootfs.options"):
+        return f"/proc/{init}/root"
+    layers = _rootfs.layers(spec) if spec else []
+    if len(layers) == 1:
+        return layers[0]
+    raise StasisError(
+        f"The root file system {spec or '(none)'} cannot be written from the host while the container is stopped.",
+        "Start the container, and run the task again.",
+    )
+
+
+@contextlib.contextmanager
+def _tree(config: LxcConfig, running: Running | None) -> t.Iterator[Tree]:
+    root = root_of(config, running.init if running else 0)
+    mapped = "idmap=" in config.last("lxc.rootfs.options")
+    owner = 0 if mapped else _user_namespace.mapped_root(config.values("lxc.idmap")) or 0
+    group = 0 if mapped else _mapped_group(config.values("lxc.idmap"))
+    tree = Tree(root, (owner, group))
+    try:
+        yield tree
+    finally:
+        tree.close()
+
+
+def _mapped_group(idmaps: t.Sequence[str]) -> int:
+    return (
+        _user_namespace.mapped_root([f"u {line.split(None, 1)[1]}" for line in idmaps if line[:1] in ("g", "b")]) or 0
+    )
+
+
+def _running(runner: Runner, name: str, lxc_path: str) -> Running | None:
+    state, init = _container.query(runner, name, lxc_path)
+    if state == _container.STOPPED:
+        return None
+    if state not in (_container.RUNNING, _container.FROZEN) or not init:
+        raise StasisError(f"{name} is {state}.", "Wait until it is running or stopped.")
+    return _checkpointable_units.look(init, frozen=state == _container.FROZEN)
+
+
+def _ours(tree: Tree) -> tuple[dict[str, str], list[str]]:
+    """Our files, path to text; and files of that name which are not ours."""
+    ours: dict[str, str] = {}
+    foreign: list[str] = []
+    for directory in tree.names(PLACE):
+        path = f"{PLACE}/{directory}/{FILE}"
+        if not directory.endswith(".d") or FILE not in tree.names(f"{PLACE}/{directory}"):
+            continue
+        text = tree.text(path) if tree.link(path) is None else None
+        if text is not None and text.startswith(MARK + "\n"):
+            ours[path] = text
+        else:
+            foreign.append(path)
+    return ours, foreign
+
+
+def _refuse_foreign(plan: Plan, foreign: t.Sequence[str], root: str) -> None:
+    for change in plan.files:
+        if change.path in foreign:
+            raise StasisError(
+                f"{change.path} in {root} is there and was not made by this collection.",
+                "Remove it, or give it another name.",
+            )
+
+
+def _stale(plan: Plan, tree: Tree, running: Running | None) -> list[str]:
+    """Services that run with other settings than their files have, or will have."""
+    if running is None:
+        return []
+    touched = {change.unit for change in plan.files}
+    return sorted(
+        {
+            *(name for unit in touched for name in running.services(unit)),
+            *(name for unit, path in plan.units.items() for name in running.older(unit, tree.changed(path))),
+        }
+    )
+
+
+def _act(tree: Tree, plan: Plan) -> None:
+    for change in plan.files:
+        if change.after:
+            tree.write(change.path, change.after)
+        else:
+            tree.remove(change.path)
+    for directory in plan.directories:
+        tree.remove_empty(directory)
+
+
+def _report(plan: Plan, running: Running | None, root: str, stale: list[str]) -> Report:
+    report = Report(container_state="running" if running else "stopped", rootfs=root, restart_needed=list(stale))
+    report.reload_needed = bool(running and (plan.changed or stale))
+    for one in plan.relaxations:
+        row: dict[str, t.Any] = {
+            "unit": one.unit,
+            "relaxation": one.rule.id,
+            "hardening": one.rule.hardening,
+            "directives": list(one.directives),
+            "settings": list(one.settings),
+            "lost": one.rule.lost,
+            "kept": one.rule.kept,
+            "evidence": one.rule.evidence,
+            "reference": one.rule.reference,
+        }
+        if one.done:
+            report.relaxations.append({**row, "path": "/" + plan.units[one.unit]})
+        else:
+            report.blocked.append({**row, "problem": one.problem or "relax does not allow it."})
+    report.files = sorted("/" + path for path in plan.units.values())
+    report.removed = sorted("/" + change.path for change in plan.files if not change.after)
+    report.diff = [
+        {
+            "before_header": f"/{change.path}" if change.before else "/dev/null",
+            "after_header": f"/{change.path}" if change.after else "/dev/null",
+            "before": change.before,
+            "after": change.after,
+        }
+        for change in plan.files
+    ]
+    return report
+
+
+def _notes(plan: Plan, units: Units, name: str) -> list[str]:
+    found = [f"relax names {entry}, which is no unit that {name} would start." for entry in plan.unknown]
+    if not units.any:
+        found.append(f"{name} has no systemd, so there was nothing to look for in its units.")
+    return found
+
+
+def summary(report: Report, name: str) -> list[str]:
+    """The result in lines for people. Pure."""
+    lines = [
+        f"{one['unit']}: {one['relaxation']} relaxed. Lost: {one['lost']}{' Kept: ' + one['kept'] if one['kept'] else ''}"
+        f" Why: {one['evidence']} ({', '.join(one['directives'])})"
+        for one in report.relaxations
+    ]
+    lines += [
+        f"{one['unit']}: {one['relaxation']} STILL BLOCKS a checkpoint. {one['problem']} ({', '.join(one['directives'])})"
+        for one in report.blocked
+    ]
+    lines += [
+        f"{unit}: blocks a checkpoint while it runs, which is for a moment only; left as it is."
+        for unit in report.brief
+    ]
+    lines += [f"{path}: removed." for path in report.removed]
+    lines += report.notes
+    if report.restart_needed:
+        lines.append(
+            f"To take effect: `systemctl daemon-reload` and `systemctl try-restart {' '.join(report.restart_needed)}` "
+            f"in {name}, or restart: true."
+        )
+    elif report.reload_needed:
+        lines.append(f"To take effect: `systemctl daemon-reload` in {name}, or restart: true.")
+    return lines or [f"{name} needs nothing of this."]

@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""The services that run in a container, told from its cgroups: which they are, since when, and restarting them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import typing as t
+from dataclasses import dataclass, field
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service\Z")
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running container. since: each service that has a process, and when its oldest one began (time.time())."""
+
+    init: int
+    frozen: bool = False
+    since: t.Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The services that have a process."""
+        return tuple(sorted(self.since))
+
+    def services(self, unit: str) -> list[str]:
+        """Those of them that a unit is, or is the template of."""
+        prefix, at, _rest = unit.partition("@.")
+        if at:
+            return [name for name in self.active if name.startswith(prefix + "@")]
+        return [unit] if unit in self.since else []
+
+    def older(self, unit: str, moment: float) -> list[str]:
+        """Those that began before a moment; 0 is before all of them."""
+        return [name for name in self.services(unit) if self.since[name] < moment]
+
+    def restart(self, runner: Runner, name: str, lxc_path: str, services: t.Sequence[str], timeout: float) -> list[str]:
+        """Have systemd in the container read its units again, and restart those services that run; returns them."""
+        if self.frozen:
+            raise StasisError(
+                f"{name} is frozen, so nothing in it can be restarted.", "Thaw it, or set restart to false."
+            )
+        deadline = time.monotonic() + timeout
+        attach = ["lxc-attach", "-P", lxc_path, "-n", name, "--clear-env", "-v", _PATH, "--", "systemctl"]
+        steps = [["daemon-reload"], *([["try-restart", *services]] if services else [])]
+        for step in steps:
+            done = runner.run([*attach, *step], timeout=max(1.0, deadline - time.monotonic()))
+            if done.rc != 0:
+                how = f"did not end within {timeout:g} s" if done.timed_out else f"failed: {done.stderr.strip()[-300:]}"
+                raise StasisError(
+                    f"systemctl {' '.join(step)} in {name} {how}",
+                    f"The files are written. Run lxc-attach -n {name} -- systemctl {' '.join(step)} by hand.",
+                    rc=done.rc,
+                )
+        return list(services)
+
+
+def look(init: int, *, frozen: bool = False) -> Running:
+    """The services of the container whose init is init, as its cgroups show them."""
+    pids: dict[str, set[int]] = {}
+    for hierarchy in _cgroups.observe(init):
+        for directory, _children, files in os.walk(hierarchy.directory):
+            name = _service(directory[len(hierarchy.directory) :])
+            if name and "cgroup.procs" in files:
+                pids.setdefault(name, set()).update(_members(os.path.join(directory, "cgroup.procs")))
+    ticks = os.sysconf("SC_CLK_TCK")
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    since: dict[str, float] = {}
+    for name, members in pids.items():
+        found = [one for one in map(_container.process, members) if one is not None]
+        if found:
+            since[name] = boot + min(one.start for one in found) / ticks
+    return Running(init, frozen, since)
+
+
+def unified() -> bool:
+    """Whether this host has the v2 hierarchy alone, without which systemd makes no BPF filters."""
+    return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+def _service(path: str) -> str:
+    """The service that a cgroup belongs to: the first in its path, below which it may have made its own."""
+    return next((part for part in path.split("/") if _SERVICE.match(part)), "")
+
+
+def _members(path: str) -> set[int]:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return {int(line) for line in stream.read().split()}
+    except OSError:
+        return set()
