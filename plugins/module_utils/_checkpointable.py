@@ -18,8 +18,10 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _lxc_config,
     _names,
+    _relaxations,
     _rootfs,
     _user_namespace,
+    _versions,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE, MARK, PLACE, Facts, Plan
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Running
@@ -58,6 +60,7 @@ class Report:
     removed: list[str] = field(default_factory=list)
     reload_needed: bool = False
     restart_needed: list[str] = field(default_factory=list)
+    unmount_needed: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     summary: list[str] = field(default_factory=list)
@@ -76,7 +79,7 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
     with _tree(config, running) as tree:
         ours, foreign = _ours(tree)
         units = Units(tree)
-        facts = facts_of(config, _checkpointable_units.unified())
+        facts = facts_of(config, _checkpointable_units.unified(), uses_ramfs(units.version, os.uname().release))
         if params["state"] == ABSENT:
             plan = _checkpointable_plan.undo(ours)
             reached = []
@@ -85,24 +88,29 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
             plan = _checkpointable_plan.decide(reached, facts, relax, ours, tree.missing)
         _refuse_foreign(plan, foreign, tree.root)
         stale = _stale(plan, tree, running)
-        report = _report(plan, running, tree.root, stale)
+        mounted = _mounted(plan, running, stale)
+        report = _report(plan, running, tree.root, stale, mounted)
         if params["state"] == PRESENT:
             report.brief = _checkpointable_plan.brief(reached, facts)
             report.notes = _notes(plan, units, name)
-        restart = bool(params["restart"] and running and (plan.changed or stale))
+        restart = bool(params["restart"] and running and (plan.changed or stale or mounted))
         if not check_mode:
             _act(tree, plan)
-            if restart:
-                report.restarted = running.restart(runner, name, lxc_path, stale, params["timeout"]) if running else []
-                report.restart_needed, report.reload_needed = [], False
+            if restart and running:
+                report.restarted = running.restart(runner, name, lxc_path, stale, mounted, params["timeout"])
+        if restart:
+            report.restart_needed, report.unmount_needed, report.reload_needed = [], [], False
         report.changed = plan.changed or restart
-        if restart and check_mode:
-            report.restart_needed, report.reload_needed = [], False
         report.summary = summary(report, name)
         return report
 
 
-def facts_of(config: LxcConfig, unified: bool) -> Facts:
+def uses_ramfs(systemd: int, kernel: str) -> bool:
+    """Whether systemd of this version puts credentials in a ramfs on this kernel. Pure."""
+    return 0 < systemd < 254 or not _versions.at_least(kernel, "6.3")
+
+
+def facts_of(config: LxcConfig, unified: bool, ramfs: bool) -> Facts:
     """What a container's configuration says about what systemd can do in it. Pure."""
     dropped = {word for value in config.values("lxc.cap.drop") for word in value.split()}
     kept = {word for value in config.values("lxc.cap.keep") for word in value.split()}
@@ -112,6 +120,7 @@ def facts_of(config: LxcConfig, unified: bool) -> Facts:
         bpf=admin and not config.values("lxc.idmap"),
         unified=unified,
         namespaces=admin,
+        ramfs=ramfs,
         console=config.last("lxc.console.path") != "none",
         terminals=config.last("lxc.tty.max", "0").strip() != "0",
         sys_writable=not {"sys", "sys:ro", "sys:mixed"} & set(automatic),
@@ -202,6 +211,16 @@ def _stale(plan: Plan, tree: Tree, running: Running | None) -> list[str]:
     )
 
 
+def _mounted(plan: Plan, running: Running | None, stale: t.Sequence[str]) -> list[str]:
+    """Where credentials are mounted of units that are to have none; those of a service go when it is restarted."""
+    units = {one.unit for one in plan.relaxations if one.done and one.rule.needs == _relaxations.RAMFS} - set(stale)
+    return [
+        f"{_checkpointable_units.CREDENTIALS}/{name}"
+        for name in (running.credentials if running else ())
+        if name in units
+    ]
+
+
 def _act(tree: Tree, plan: Plan) -> None:
     for change in plan.files:
         if change.after:
@@ -212,8 +231,9 @@ def _act(tree: Tree, plan: Plan) -> None:
         tree.remove_empty(directory)
 
 
-def _report(plan: Plan, running: Running | None, root: str, stale: list[str]) -> Report:
-    report = Report(container_state="running" if running else "stopped", rootfs=root, restart_needed=list(stale))
+def _report(plan: Plan, running: Running | None, root: str, stale: list[str], mounted: list[str]) -> Report:
+    report = Report(container_state="running" if running else "stopped", rootfs=root)
+    report.restart_needed, report.unmount_needed = list(stale), list(mounted)
     report.reload_needed = bool(running and (plan.changed or stale))
     for one in plan.relaxations:
         row: dict[str, t.Any] = {
@@ -269,11 +289,9 @@ def summary(report: Report, name: str) -> list[str]:
     ]
     lines += [f"{path}: removed." for path in report.removed]
     lines += report.notes
-    if report.restart_needed:
-        lines.append(
-            f"To take effect: `systemctl daemon-reload` and `systemctl try-restart {' '.join(report.restart_needed)}` "
-            f"in {name}, or restart: true."
-        )
-    elif report.reload_needed:
-        lines.append(f"To take effect: `systemctl daemon-reload` in {name}, or restart: true.")
+    steps = ["systemctl daemon-reload"] if report.reload_needed else []
+    steps += [f"systemctl try-restart {' '.join(report.restart_needed)}"] if report.restart_needed else []
+    steps += [f"umount {' '.join(report.unmount_needed)}"] if report.unmount_needed else []
+    if steps:
+        lines.append(f"To take effect: `{'`, `'.join(steps)}` in {name}, or restart: true.")
     return lines or [f"{name} needs nothing of this."]

@@ -22,8 +22,8 @@ PLACE = "etc/systemd/system"
 MARK = "# Made by stasis.lxc.checkpointable, which takes it away again with checkpointable_state: absent."
 _MADE = "# Directories made for it:"
 ALL = "all"
+_CREDENTIALS = ("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|slice|mount|swap)\Z")
-_TRUE = ("yes", "true", "on", "1", "y", "t")
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,13 @@ class Facts:
     """What decides whether a setting has an effect in this container.
 
     bpf: its root may load BPF programs. unified: the host has the v2 hierarchy alone. namespaces: its root may make
-    namespaces. console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
+    namespaces. ramfs: systemd keeps credentials in one. console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
     """
 
     bpf: bool = True
     unified: bool = True
     namespaces: bool = True
+    ramfs: bool = True
     console: bool = True
     terminals: bool = True
     sys_writable: bool = False
@@ -44,9 +45,10 @@ class Facts:
     def has(self, need: str) -> bool:
         """Whether what a rule needs is so."""
         return {
-            _relaxations.CGROUP_BPF: self.bpf and self.unified,
             _relaxations.BPF: self.bpf,
+            _relaxations.DEVICE_BPF: self.bpf and self.unified,
             _relaxations.NAMESPACES: self.namespaces,
+            _relaxations.RAMFS: self.ramfs,
             _relaxations.CONSOLE: self.console,
             _relaxations.TERMINALS: self.terminals,
         }[need]
@@ -146,7 +148,7 @@ def starts(unit: Unit, facts: Facts) -> bool:
 def _condition(kind: str, value: str, facts: Facts) -> bool | None:
     if kind == "Virtualization":
         word = value.lower()
-        if word in ("container", "lxc", *_TRUE):
+        if word in ("container", "lxc", *_units.TRUE):
             return True
         return None if word == "private-users" else False
     if kind == "PathExists" and value == "/dev/tty0":
@@ -166,21 +168,25 @@ def in_effect(unit: Unit, rule: Rule, facts: Facts) -> list[tuple[Directive, str
         return []
     found = []
     for directive in rule.directives:
-        said = _said(unit, directive, rule.section)
+        wanted = not directive.units or unit.name in directive.units
+        said = _said(unit, directive, rule.section) if wanted else ""
         if said:
             found.append((directive, said))
     return found
 
 
-def is_brief(unit: Unit) -> bool:
-    """Whether a unit runs for a moment only, so that nothing needs to be changed for it."""
-    return unit.brief or unit.name in _relaxations.BRIEF_UNITS
+def is_brief(unit: Unit, rule: Rule) -> bool:
+    """Whether a unit is in the way for a moment only, so that nothing needs to be changed for it."""
+    return (unit.brief and not (rule.remains and unit.remains)) or unit.name in _relaxations.BRIEF_UNITS
 
 
 def brief(units: t.Sequence[Unit], facts: Facts) -> list[str]:
     """Units that block while they run, which is for a moment only."""
-    plain = [unit.without(FILE) for unit in units if is_brief(unit)]
-    return [unit.name for unit in plain if any(in_effect(unit, rule, facts) for rule in _relaxations.RULES)]
+    return [
+        unit.name
+        for unit in (one.without(FILE) for one in units)
+        if any(is_brief(unit, rule) and in_effect(unit, rule, facts) for rule in _relaxations.RULES)
+    ]
 
 
 def _said(unit: Unit, directive: Directive, section: str) -> str:
@@ -190,6 +196,8 @@ def _said(unit: Unit, directive: Directive, section: str) -> str:
     if directive.kind == _relaxations.MENTIONS:
         lines = [line for line in lines if directive.mentions in _words(line.value)]
         lines = [] if lines and lines[-1].value.startswith("~") else lines[-1:]
+    elif directive.kind == _relaxations.BARE:
+        lines = [] if any(":" in line.value for key in _CREDENTIALS for line in unit.values(key)) else lines
     elif directive.kind == _relaxations.WORD:
         word = lines[-1].value.lower() if lines else ""
         counts = word in directive.on if directive.on else word not in ("", *directive.off)
@@ -218,7 +226,7 @@ def decide(
     wanted: dict[str, str] = {}
     named: dict[str, str] = {}
     made = {one for path, text in ours.items() for one in made_for(text, path)}
-    for unit in (unit.without(FILE) for unit in units if not is_brief(unit)):
+    for unit in (unit.without(FILE) for unit in units):
         found = _for_unit(unit, facts, relax)
         relaxations += found
         done = [one for one in found if one.done]
@@ -250,20 +258,20 @@ def undo(ours: t.Mapping[str, str]) -> Plan:
 
 
 def _for_unit(unit: Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxation]:
-    needed = [(rule, in_effect(unit, rule, facts)) for rule in _relaxations.RULES]
+    needed = [(rule, in_effect(unit, rule, facts)) for rule in _relaxations.RULES if not is_brief(unit, rule)]
     needed = [(rule, found) for rule, found in needed if found]
     if not needed:
         return []
     path = path_of(unit.name)
     lines: list[_units.Assignment] = []
     for rule, found in needed:
-        texts = [f"[{rule.section or unit.section}]", *(setting for one, _line in found for setting in one.settings)]
+        texts = [f"[{rule.section or unit.section}]", *(line for one, _line in found for line in _settings(unit, one))]
         lines += _units.parse("\n".join(texts), path)
     after = unit.with_drop_in(FILE, lines)
     relaxations = []
     for rule, found in needed:
         left = in_effect(after, rule, facts)
-        settings = tuple(dict.fromkeys(setting for directive, _line in found for setting in directive.settings))
+        settings = tuple(dict.fromkeys(setting for directive, _line in found for setting in _settings(unit, directive)))
         problem = f"What comes after our drop-in sets it again: {left[0][1]}." if left else ""
         relaxations.append(
             Relaxation(
@@ -271,6 +279,19 @@ def _for_unit(unit: Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxati
             )
         )
     return relaxations
+
+
+def _settings(unit: Unit, directive: Directive) -> list[str]:
+    """The lines that take a setting back, as this unit bears them.
+
+    A list of the system calls that are allowed, where all others give EPERM, must not say so of one again: libseccomp
+    refuses a rule that does what is done anyway, and the service does not start.
+    """
+    first = next(iter(unit.values("SystemCallFilter")), None)
+    barred = unit.word("SystemCallErrorNumber") in ("EPERM", "1")
+    if first is not None and not first.value.startswith("~") and barred:
+        return [line.replace(":EPERM", "") for line in directive.settings]
+    return list(directive.settings)
 
 
 def _allows(relax: t.Sequence[str], unit: Unit, rule: Rule) -> bool:

@@ -13,21 +13,26 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _proc
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service\Z")
+CREDENTIALS = "/run/credentials"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
 class Running:
-    """A running container. since: each service that has a process, and when its oldest one began (time.time())."""
+    """A running container. since: each service that has a process, and when its oldest one began (time.time()).
+
+    credentials: units whose credentials lie in a ramfs that is mounted, below CREDENTIALS.
+    """
 
     init: int
     frozen: bool = False
     since: t.Mapping[str, float] = field(default_factory=dict)
+    credentials: tuple[str, ...] = ()
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -45,22 +50,36 @@ class Running:
         """Those that began before a moment; 0 is before all of them."""
         return [name for name in self.services(unit) if self.since[name] < moment]
 
-    def restart(self, runner: Runner, name: str, lxc_path: str, services: t.Sequence[str], timeout: float) -> list[str]:
-        """Have systemd in the container read its units again, and restart those services that run; returns them."""
+    def restart(
+        self,
+        runner: Runner,
+        name: str,
+        lxc_path: str,
+        services: t.Sequence[str],
+        unmount: t.Sequence[str],
+        timeout: float,
+    ) -> list[str]:
+        """Have systemd in the container read its units again, restart those services that run, and unmount.
+
+        Returns the services. What has been done by a unit that only counts as active is not done again: emptying /tmp
+        is a part of it.
+        """
         if self.frozen:
             raise StasisError(
                 f"{name} is frozen, so nothing in it can be restarted.", "Thaw it, or set restart to false."
             )
         deadline = time.monotonic() + timeout
-        attach = ["lxc-attach", "-P", lxc_path, "-n", name, "--clear-env", "-v", _PATH, "--", "systemctl"]
-        steps = [["daemon-reload"], *([["try-restart", *services]] if services else [])]
+        attach = ["lxc-attach", "-P", lxc_path, "-n", name, "--clear-env", "-v", _PATH, "--"]
+        steps = [["systemctl", "daemon-reload"]]
+        steps += [["systemctl", "try-restart", *services]] if services else []
+        steps += [["umount", *unmount]] if unmount else []
         for step in steps:
             done = runner.run([*attach, *step], timeout=max(1.0, deadline - time.monotonic()))
             if done.rc != 0:
                 how = f"did not end within {timeout:g} s" if done.timed_out else f"failed: {done.stderr.strip()[-300:]}"
                 raise StasisError(
-                    f"systemctl {' '.join(step)} in {name} {how}",
-                    f"The files are written. Run lxc-attach -n {name} -- systemctl {' '.join(step)} by hand.",
+                    f"{' '.join(step)} in {name} {how}",
+                    f"The files are written. Run lxc-attach -n {name} -- {' '.join(step)} by hand.",
                     rc=done.rc,
                 )
         return list(services)
@@ -81,11 +100,21 @@ def look(init: int, *, frozen: bool = False) -> Running:
         found = [one for one in map(_container.process, members) if one is not None]
         if found:
             since[name] = boot + min(one.start for one in found) / ticks
-    return Running(init, frozen, since)
+    return Running(init, frozen, since, _credentials(init))
+
+
+def _credentials(init: int) -> tuple[str, ...]:
+    try:
+        with open(f"/proc/{init}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+            mounts = _proc.mounts(stream.read())
+    except OSError:
+        return ()
+    targets = [one.target for one in mounts if one.type == "ramfs" and os.path.dirname(one.target) == CREDENTIALS]
+    return tuple(sorted({os.path.basename(one) for one in targets if _SERVICE.match(os.path.basename(one))}))
 
 
 def unified() -> bool:
-    """Whether this host has the v2 hierarchy alone, without which systemd makes no BPF filters."""
+    """Whether this host has the v2 hierarchy alone, so that systemd filters device nodes by BPF."""
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 

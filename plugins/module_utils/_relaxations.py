@@ -14,19 +14,23 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-# What has to be so for a setting to have an effect in this container at all. systemd filters by BPF only where the v2
-# hierarchy is the only one; in a user namespace bpf() loads nothing.
-CGROUP_BPF = "cgroup bpf"
+# What has to be so for a setting to have an effect in this container at all. In a user namespace bpf() loads nothing; where
+# there is cgroup v1 as well, systemd filters device nodes by that.
 BPF = "bpf"
+DEVICE_BPF = "device bpf"
 NAMESPACES = "namespaces"
+# Credentials lie in a ramfs, which CRIU does not know: with systemd before 254, or a kernel before 6.3, whose tmpfs cannot
+# be kept from being swapped out.
+RAMFS = "credentials in a ramfs"
 CONSOLE = "console"
 TERMINALS = "terminals"
 
 # How a value is read: lines that add up, of which any counts; the last word, which counts unless it is one of `off`; a
-# word in lines that add up; whether the unit would be started at all.
+# word in lines that add up; lines that name no file of their own; whether the unit would be started at all.
 LINES = "lines"
 WORD = "word"
 MENTIONS = "mentions"
+BARE = "bare"
 STARTS = "starts"
 
 NO = ("no", "false", "off", "0", "n", "f")
@@ -35,7 +39,7 @@ NO = ("no", "false", "off", "0", "n", "f")
 @dataclass(frozen=True)
 class Directive:
     """One setting. settings: the lines that take it back. off, on: values (lower case) that have no effect, or the only
-    ones that have."""
+    ones that have. units: only these, all where empty."""
 
     key: str
     kind: str
@@ -43,6 +47,7 @@ class Directive:
     off: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     mentions: str = ""
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Rule:
     """Settings with the same cause.
 
     id: for checkpointable_relax. types: of units. units: only these names, all where empty. section: of the settings,
-    "" for the type's own. lost, kept: in words, for people; kept is what the settings put in the place of what is lost.
+    "" for the type's own. remains: also for units that have done their work and count as active. lost, kept: in words, for people; kept is what the settings put in the place of what is lost.
     """
 
     id: str
@@ -63,6 +68,7 @@ class Rule:
     types: tuple[str, ...] = ("service",)
     units: tuple[str, ...] = ()
     section: str = ""
+    remains: bool = False
     hardening: bool = True
 
 
@@ -75,7 +81,7 @@ _MAN_RESOURCE = "systemd.resource-control(5)"
 RULES: tuple[Rule, ...] = (
     Rule(
         id="ip-filter",
-        needs=CGROUP_BPF,
+        needs=BPF,
         types=_RESOURCE,
         directives=(
             Directive("IPAddressDeny", LINES, ("IPAddressDeny=",)),
@@ -89,7 +95,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="network-filter",
-        needs=CGROUP_BPF,
+        needs=BPF,
         types=_RESOURCE,
         directives=(
             Directive("SocketBindAllow", LINES, ("SocketBindAllow=",)),
@@ -105,7 +111,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="device-filter",
-        needs=CGROUP_BPF,
+        needs=DEVICE_BPF,
         types=_RESOURCE,
         directives=(
             Directive("DevicePolicy", WORD, ("DevicePolicy=auto",), ("auto",)),
@@ -128,7 +134,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="clock",
-        needs=CGROUP_BPF,
+        needs=DEVICE_BPF,
         directives=(
             Directive(
                 "ProtectClock",
@@ -211,6 +217,21 @@ RULES: tuple[Rule, ...] = (
         kept="With ProtectControlGroups=strict it still cannot write to it.",
         evidence="Can't dump nested cgroup namespace for N",
         reference=_MAN,
+    ),
+    Rule(
+        id="credentials",
+        needs=RAMFS,
+        remains=True,
+        directives=(
+            Directive("LoadCredential", BARE, ("LoadCredential=",)),
+            Directive("LoadCredentialEncrypted", BARE, ("LoadCredentialEncrypted=",)),
+            Directive("ImportCredential", LINES, ("ImportCredential=",), units=("systemd-journald.service",)),
+        ),
+        lost="Credentials that the container's manager hands over; LXC hands none over. It is not hardening.",
+        kept="Credentials from files and in units: a unit that has such a one is left alone.",
+        evidence="mnt: FS mnt ./run/credentials/NAME dev 0xN root / unsupported id N",
+        reference=_MAN,
+        hardening=False,
     ),
     Rule(
         id="console",

@@ -44,6 +44,8 @@ _ALWAYS = (
     "console-getty.service",
 )
 _MOST = 10_000
+TRUE = ("yes", "true", "on", "1", "y", "t")
+_LIBRARY = re.compile(r"libsystemd-shared-([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Assignment:
 class Unit:
     """A unit: its file and its drop-ins, each as (file name, assignments), the drop-ins in the order of systemd.
 
-    name: of the unit, or of the template where it is an instance. brief: it runs for a moment only.
+    name: of the unit, or of the template where it is an instance.
     """
 
     name: str
@@ -115,6 +117,11 @@ class Unit:
         """Whether it runs for a moment only."""
         return self.word("Type").lower() == "oneshot"
 
+    @property
+    def remains(self) -> bool:
+        """Whether it counts as active when it has run."""
+        return self.word("RemainAfterExit").lower() in TRUE
+
 
 class Reader(t.Protocol):
     """What is asked of a root file system: of _tree.Tree."""
@@ -160,6 +167,20 @@ class Units:
     def any(self) -> bool:
         """Whether there are units at all."""
         return any(name.endswith(".service") for names in self._listed.values() for name in names)
+
+    @property
+    def version(self) -> int:
+        """systemd's version, told from its private library; 0 where it cannot be."""
+        for top in ("usr/lib", "lib"):
+            for directory in (
+                f"{top}/systemd",
+                *(f"{top}/{name}/systemd" for name in self._tree.names(top) if "-" in name),
+            ):
+                for name in self._tree.names(directory):
+                    match = _LIBRARY.match(name)
+                    if match:
+                        return int(match.group(1))
+        return 0
 
     def canonical(self, name: str) -> str:
         """The name of the file that a unit's name leads to: aliases followed, a template for an instance."""
@@ -247,7 +268,7 @@ class Units:
         found += [word for key in ("Slice", "Sockets") for word in unit.word(key).split()]
         stem = name.rpartition(".")[0]
         if unit.type == "socket":
-            own = f"{stem}@.service" if unit.word("Accept").lower() in ("yes", "true", "on", "1") else f"{stem}.service"
+            own = f"{stem}@.service" if unit.word("Accept").lower() in TRUE else f"{stem}.service"
             found.append(unit.word("Service") or own)
         elif unit.type in ("timer", "path"):
             found.append(unit.word("Unit") or f"{stem}.service")

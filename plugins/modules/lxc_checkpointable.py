@@ -51,7 +51,7 @@ options:
     description:
       - What may be relaxed. What is needed and is not in this list is named in RV(blocked) and left as it is.
       - Each entry is V(all), one of the relaxations V(ip-filter), V(network-filter), V(device-filter), V(clock),
-        V(networkd-monitor), V(hostname), V(users), V(ipc), V(pids), V(control-groups), V(console), V(terminals), a unit as
+        V(networkd-monitor), V(hostname), V(users), V(ipc), V(pids), V(control-groups), V(credentials), V(console), V(terminals), a unit as
         V(systemd-logind.service), or both as V(systemd-logind.service/hostname).
       - Units made from a template have the name of the template, as V(getty@.service).
     type: list
@@ -59,7 +59,8 @@ options:
     default: [all]
   restart:
     description:
-      - Whether to have systemd in the running container read its units again and restart the services in RV(restart_needed).
+      - Whether to have systemd in the running container read its units again, restart the services in RV(restart_needed) and
+        unmount RV(unmount_needed).
       - With V(false) that is left to you; until then the services run as before.
     type: bool
     default: false
@@ -192,8 +193,14 @@ restart_needed:
   returned: success
   type: list
   elements: str
+unmount_needed:
+  description: Directories of credentials that are mounted, and have to be unmounted, for units that are to have none any more.
+  returned: success
+  type: list
+  elements: str
+  sample: [/run/credentials/systemd-sysctl.service]
 restarted:
-  description: Those that were restarted.
+  description: The services that were restarted.
   returned: success
   type: list
   elements: str

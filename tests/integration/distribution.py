@@ -68,9 +68,9 @@ class Distribution(Container):
         return self.lxc("attach", "--clear-env", "-v", PROGRAMS, "--", *argv, check=check).stdout
 
     def properties(self, unit: str, *names: str) -> dict[str, str]:
-        """What systemd has read for a unit."""
+        """What systemd has read for a unit; a list with nothing in it is not shown."""
         text = self.inside("systemctl", "show", *(f"--property={name}" for name in names), unit)
-        return dict(line.split("=", 1) for line in text.splitlines())
+        return {**dict.fromkeys(names, ""), **dict(line.split("=", 1) for line in text.splitlines())}
 
     def destroy(self) -> None:
         """As Container.destroy(), and mounts that the container may have left go with its namespace."""

@@ -60,6 +60,7 @@ class Host:
 @pytest.fixture(autouse=True)
 def unified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_checkpointable_units, "unified", lambda: True)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.12.1-amd64", "#1", "x86_64")))
 
 
 @pytest.fixture
@@ -77,9 +78,13 @@ def running(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> Host:
     return made
 
 
+def relaxed(report: Report) -> set[tuple[str, str]]:
+    return {(one["unit"], one["relaxation"]) for one in report.relaxations}
+
+
 def attach(host: Host, *argv: str) -> Call:
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return Call(["lxc-attach", "-P", host.lxc_path, "-n", "web1", "--clear-env", "-v", path, "--", "systemctl", *argv])
+    return Call(["lxc-attach", "-P", host.lxc_path, "-n", "web1", "--clear-env", "-v", path, "--", *argv])
 
 
 def test_check_mode_says_what_the_real_run_does_and_writes_nothing(host: Host) -> None:
@@ -241,7 +246,9 @@ def test_what_has_to_be_restarted_is_said_until_it_is(running: Host) -> None:
 
 def test_restart_lets_it_take_effect_once(running: Host) -> None:
     predicted = running.run(restart=True, check=True)
-    done = running.run(attach(running, "daemon-reload"), attach(running, "try-restart", LOGIND), restart=True)
+    done = running.run(
+        attach(running, "systemctl", "daemon-reload"), attach(running, "systemctl", "try-restart", LOGIND), restart=True
+    )
     assert (done.changed, done.restarted, done.restart_needed, done.reload_needed) == (True, [LOGIND], [], False)
     assert predicted.changed and predicted.restart_needed == []
     running.running = Running(4321, since={LOGIND: time.time() + 1})
@@ -250,7 +257,9 @@ def test_restart_lets_it_take_effect_once(running: Host) -> None:
 
 def test_restart_makes_up_for_a_run_without(running: Host) -> None:
     running.run()
-    done = running.run(attach(running, "daemon-reload"), attach(running, "try-restart", LOGIND), restart=True)
+    done = running.run(
+        attach(running, "systemctl", "daemon-reload"), attach(running, "systemctl", "try-restart", LOGIND), restart=True
+    )
     assert (done.changed, done.diff, done.restarted) == (True, [], [LOGIND])
 
 
@@ -258,9 +267,48 @@ def test_taking_back_needs_a_restart_as_well(running: Host) -> None:
     running.run()
     assert running.run(state="absent", check=True).restart_needed == [LOGIND]
     done = running.run(
-        attach(running, "daemon-reload"), attach(running, "try-restart", LOGIND), state="absent", restart=True
+        attach(running, "systemctl", "daemon-reload"),
+        attach(running, "systemctl", "try-restart", LOGIND),
+        state="absent",
+        restart=True,
     )
     assert done.restarted == [LOGIND]
+
+
+def test_credentials_in_a_ramfs_are_unmounted_where_the_unit_is_to_have_none(running: Host) -> None:
+    roots.unit(
+        running.root, "sysctl.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nLoadCredential=sysctl.extra\n"
+    )
+    roots.link(running.root, f"{roots.UNITS}/multi-user.target.wants/sysctl.service", "../sysctl.service")
+    assert ("sysctl.service", "credentials") not in relaxed(running.run(check=True)), "no ramfs with a newer systemd"
+    roots.unit(running.root, "libsystemd-shared-252.so", "", "usr/lib/x86_64-linux-gnu/systemd")
+    running.running = Running(4321, credentials=("other.service", "sysctl.service"))
+    first = running.run()
+    assert ("sysctl.service", "credentials") in relaxed(first)
+    assert (first.unmount_needed, first.restart_needed) == (["/run/credentials/sysctl.service"], [])
+    assert "`umount /run/credentials/sysctl.service` in web1" in first.summary[-1]
+    calls = (
+        attach(running, "systemctl", "daemon-reload"),
+        attach(running, "umount", "/run/credentials/sysctl.service"),
+    )
+    done = running.run(*calls, restart=True)
+    assert (done.changed, done.unmount_needed) == (True, [])
+    running.running = Running(4321)
+    assert not running.run(restart=True).changed
+
+
+@pytest.mark.parametrize(
+    ("systemd", "kernel", "ramfs"),
+    [
+        (252, "6.12.1", True),
+        (254, "6.12.1", False),
+        (257, "6.1.0-28-amd64", True),
+        (0, "6.3", False),
+        (253, "6.3", True),
+    ],
+)
+def test_credentials_lie_in_a_ramfs_with_an_old_systemd_or_kernel(systemd: int, kernel: str, ramfs: bool) -> None:
+    assert _checkpointable.uses_ramfs(systemd, kernel) is ramfs
 
 
 def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
@@ -288,7 +336,7 @@ def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
 )
 def test_facts_come_from_the_configuration(host: Host, lines: list[str], facts: Facts) -> None:
     host.configure(*lines)
-    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), unified=True) == facts
+    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), unified=True, ramfs=True) == facts
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,30 @@ def test_each_setting_that_cannot_be_dumped_is_taken_back_and_no_other() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("lines", "barred"),
+    [
+        ("", "~sethostname:EPERM setdomainname:EPERM"),
+        ("SystemCallErrorNumber=EPERM", "~sethostname:EPERM setdomainname:EPERM"),
+        ("SystemCallFilter=@system-service", "~sethostname:EPERM setdomainname:EPERM"),
+        ("SystemCallFilter=~@mount\nSystemCallErrorNumber=EPERM", "~sethostname:EPERM setdomainname:EPERM"),
+        ("SystemCallFilter=@system-service\nSystemCallErrorNumber=EACCES", "~sethostname:EPERM setdomainname:EPERM"),
+        ("SystemCallFilter=@system-service\nSystemCallErrorNumber=EPERM", "~sethostname setdomainname"),
+        (
+            "SystemCallFilter=~a\nSystemCallFilter=\nSystemCallFilter=b\nSystemCallErrorNumber=1",
+            "~sethostname setdomainname",
+        ),
+    ],
+)
+def test_system_calls_stay_barred_in_a_way_that_the_filter_of_the_unit_bears(lines: str, barred: str) -> None:
+    found = decide(unit("a.service", f"[Service]\nProtectHostname=yes\n{lines}\n"))
+    assert settings(found, plan.path_of("a.service")) == [
+        "[Service]",
+        "ProtectHostname=no",
+        f"SystemCallFilter={barred}",
+    ]
+
+
 def test_a_service_without_any_needs_nothing() -> None:
     text = "[Service]\nPrivateTmp=yes\nProtectSystem=strict\nProtectHome=yes\nProtectProc=invisible\nProtectKernelLogs=yes\n"
     assert decide(unit("a.service", text)) == Plan()
@@ -117,8 +141,8 @@ def test_other_types_than_services_are_looked_at_for_filters_alone() -> None:
 
 
 def test_filters_are_left_alone_where_systemd_makes_none() -> None:
-    for facts in (Facts(unified=False), Facts(bpf=False)):
-        assert {one.rule.id for one in decide(unit(), facts=facts).relaxations} == {"hostname"}
+    assert {one.rule.id for one in decide(unit(), facts=Facts(bpf=False)).relaxations} == {"hostname"}
+    assert {one.rule.id for one in decide(unit(), facts=Facts(unified=False)).relaxations} == {"ip-filter", "hostname"}
     assert decide(unit(), facts=Facts(bpf=False, namespaces=False)) == Plan()
 
 
@@ -190,7 +214,29 @@ def test_what_runs_for_a_moment_is_named_and_left_alone() -> None:
         "nightly.service",
         "systemd-hostnamed.service",
     ]
-    assert plan.brief([nightly, hostnamed], Facts(unified=False)) == ["nightly.service"]
+    assert plan.brief([nightly, hostnamed], Facts(bpf=False)) == ["nightly.service"]
+
+
+def test_credentials_that_come_from_nowhere_are_not_asked_for_where_they_lie_in_a_ramfs() -> None:
+    text = "[Service]\nType=oneshot\nRemainAfterExit=yes\nLoadCredential=a\nLoadCredential=b\n"
+    found = decide(unit("a.service", text))
+    assert settings(found, plan.path_of("a.service")) == ["[Service]", "LoadCredential="]
+    assert not found.relaxations[0].problem
+    assert decide(unit("a.service", text), facts=Facts(ramfs=False)) == Plan()
+    brief = unit("a.service", text.replace("RemainAfterExit=yes\n", ""))
+    assert decide(brief) == Plan()
+    assert plan.brief([brief], Facts()) == ["a.service"]
+
+
+@pytest.mark.parametrize("line", ["LoadCredential=key:/etc/key", "SetCredential=word:x"])
+def test_credentials_that_a_unit_has_are_left_to_it(line: str) -> None:
+    assert decide(unit("a.service", f"[Service]\nLoadCredential=a\n{line}\n")) == Plan()
+
+
+def test_only_journald_leaves_imported_credentials_mounted() -> None:
+    text = "[Service]\nImportCredential=journal.*\n"
+    assert decide(unit("systemd-journald.service", text)).files[0].after.endswith("[Service]\nImportCredential=\n")
+    assert decide(unit("a.service", text)) == Plan()
 
 
 def test_a_users_own_drop_in_is_read_and_relaxed_as_well() -> None:
@@ -304,7 +350,7 @@ def test_every_rule_is_whole(rule: _relaxations.Rule) -> None:
     assert rule.evidence and rule.reference and rule.directives
     for directive in rule.directives:
         assert directive.settings and all("=" in line for line in directive.settings)
-        assert directive.kind in (_relaxations.LINES, _relaxations.WORD, _relaxations.MENTIONS, _relaxations.STARTS)
+        assert directive.kind in ("lines", "word", "mentions", "bare", "starts")
     assert Facts().has(rule.needs)
 
 

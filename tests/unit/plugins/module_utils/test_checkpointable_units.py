@@ -21,7 +21,7 @@ SOME = Running(
 
 def attach(*argv: str, rc: int = 0, stderr: str = "") -> Call:
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    command = ["lxc-attach", "-P", "/var/lib/lxc", "-n", "web1", "--clear-env", "-v", path, "--", "systemctl", *argv]
+    command = ["lxc-attach", "-P", "/var/lib/lxc", "-n", "web1", "--clear-env", "-v", path, "--", *argv]
     return Call(command, rc=rc, stderr=stderr)
 
 
@@ -54,25 +54,50 @@ def test_services_and_their_age_come_from_the_cgroups(safe_dir: str, monkeypatch
     assert time.time() - 600 < found.since["a.service"] <= time.time()
 
 
+def test_only_a_ramfs_right_below_run_credentials_counts(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = (
+        ("/run/credentials/a.service", "ramfs"),
+        ("/run/credentials/b.service", "tmpfs"),
+        ("/run/credentials/c.service/d.service", "ramfs"),
+        ("/srv/e.service", "ramfs"),
+        ("/run/credentials/not\\040one.service", "ramfs"),
+    )
+    lines = [f"{number} 1 0:{number} / {at} rw - {kind} {kind} rw" for number, (at, kind) in enumerate(mounts, 10)]
+    text = "".join(f"{line}\n" for line in lines)
+    path = write(f"{safe_dir}/mountinfo", text)
+    real = open
+    monkeypatch.setattr(
+        "builtins.open", lambda name, *rest, **more: real(path if name == "/proc/7/mountinfo" else name, *rest, **more)
+    )
+    monkeypatch.setattr(_cgroups, "observe", lambda _init: [])
+    assert _checkpointable_units.look(7).credentials == ("a.service",)
+
+
 def test_restart_reads_the_units_again_first() -> None:
-    runner = StrictRunner(attach("daemon-reload"), attach("try-restart", "a.service", "b.service"))
-    assert SOME.restart(runner, "web1", "/var/lib/lxc", ["a.service", "b.service"], 60) == ["a.service", "b.service"]
+    runner = StrictRunner(
+        attach("systemctl", "daemon-reload"),
+        attach("systemctl", "try-restart", "a.service", "b.service"),
+        attach("umount", "/run/credentials/c.service"),
+    )
+    unmount = ["/run/credentials/c.service"]
+    services = ["a.service", "b.service"]
+    assert SOME.restart(runner, "web1", "/var/lib/lxc", services, unmount, 60) == services
     runner.assert_done()
 
 
 def test_without_services_units_are_only_read_again() -> None:
-    runner = StrictRunner(attach("daemon-reload"))
-    assert SOME.restart(runner, "web1", "/var/lib/lxc", [], 60) == []
+    runner = StrictRunner(attach("systemctl", "daemon-reload"))
+    assert SOME.restart(runner, "web1", "/var/lib/lxc", [], [], 60) == []
     runner.assert_done()
 
 
 def test_a_restart_that_fails_says_what_to_do_by_hand() -> None:
-    runner = StrictRunner(attach("daemon-reload", rc=1, stderr="Failed to connect to bus\n"))
+    runner = StrictRunner(attach("systemctl", "daemon-reload", rc=1, stderr="Failed to connect to bus\n"))
     with pytest.raises(StasisError, match=r"systemctl daemon-reload in web1 failed: Failed to connect") as failure:
-        SOME.restart(runner, "web1", "/var/lib/lxc", ["a.service"], 60)
+        SOME.restart(runner, "web1", "/var/lib/lxc", ["a.service"], [], 60)
     assert failure.value.remedy == "The files are written. Run lxc-attach -n web1 -- systemctl daemon-reload by hand."
 
 
 def test_nothing_is_restarted_in_a_frozen_container() -> None:
     with pytest.raises(StasisError, match="web1 is frozen"):
-        Running(7, frozen=True).restart(StrictRunner(), "web1", "/var/lib/lxc", [], 60)
+        Running(7, frozen=True).restart(StrictRunner(), "web1", "/var/lib/lxc", [], [], 60)

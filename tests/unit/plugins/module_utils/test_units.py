@@ -153,6 +153,21 @@ def test_an_empty_value_clears_what_was_there(root: str, units: t.Callable[[], U
     assert (found.values("DeviceAllow"), found.word("ProtectClock")) == ([], "")
 
 
+@pytest.mark.parametrize(
+    ("path", "version"),
+    [
+        ("usr/lib/systemd/libsystemd-shared-249.so", 249),
+        ("usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-257.so", 257),
+        ("usr/lib/systemd/libsystemd-core-257.so", 0),
+    ],
+)
+def test_version_of_systemd_is_told_by_its_library(
+    root: str, units: t.Callable[[], Units], path: str, version: int
+) -> None:
+    roots.unit(root, os.path.basename(path), "", os.path.dirname(path))
+    assert units().version == version
+
+
 def test_links_that_go_round_end(root: str, units: t.Callable[[], Units]) -> None:
     roots.link(root, f"{ETC}/a.service", "b.service")
     roots.link(root, f"{ETC}/b.service", "a.service")
