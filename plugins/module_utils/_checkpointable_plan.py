@@ -31,7 +31,8 @@ class Facts:
     """What decides whether a setting has an effect in this container.
 
     bpf: its root may load BPF programs. unified: the host has the v2 hierarchy alone. namespaces: its root may make
-    namespaces. ramfs: systemd keeps credentials in one. console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
+    namespaces. ramfs: systemd keeps
+    credentials in one. console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
     """
 
     bpf: bool = True

@@ -55,7 +55,8 @@ class Rule:
     """Settings with the same cause.
 
     id: for checkpointable_relax. types: of units. units: only these names, all where empty. section: of the settings,
-    "" for the type's own. remains: also for units that have done their work and count as active. lost, kept: in words, for people; kept is what the settings put in the place of what is lost.
+    "" for the type's own. remains: also for units that have done their work and count as active. lost, kept: in words,
+    for people; kept is what the settings put in the place of what is lost. hardening: whether that is lost.
     """
 
     id: str
