@@ -79,7 +79,7 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
     with _tree(config, running) as tree:
         ours, foreign = _ours(tree)
         units = Units(tree)
-        facts = facts_of(config, _checkpointable_units.unified(), uses_ramfs(units.version, os.uname().release))
+        facts = facts_of(config, _checkpointable_units.unified(), units.version, os.uname().release)
         if params["state"] == ABSENT:
             plan = _checkpointable_plan.undo(ours)
             reached = []
@@ -105,13 +105,8 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
         return report
 
 
-def uses_ramfs(systemd: int, kernel: str) -> bool:
-    """Whether systemd of this version puts credentials in a ramfs on this kernel. Pure."""
-    return 0 < systemd < 254 or not _versions.at_least(kernel, "6.3")
-
-
-def facts_of(config: LxcConfig, unified: bool, ramfs: bool) -> Facts:
-    """What a container's configuration says about what systemd can do in it. Pure."""
+def facts_of(config: LxcConfig, unified: bool, systemd: int, kernel: str) -> Facts:
+    """What a container's configuration, its systemd (0: not known) and the kernel say about what has an effect. Pure."""
     dropped = {word for value in config.values("lxc.cap.drop") for word in value.split()}
     kept = {word for value in config.values("lxc.cap.keep") for word in value.split()}
     admin = "sys_admin" not in dropped and (not kept or "sys_admin" in kept)
@@ -120,7 +115,8 @@ def facts_of(config: LxcConfig, unified: bool, ramfs: bool) -> Facts:
         bpf=admin and not config.values("lxc.idmap"),
         unified=unified,
         namespaces=admin,
-        ramfs=ramfs,
+        clock=systemd < 257,
+        ramfs=0 < systemd < 254 or not _versions.at_least(kernel, "6.3"),
         console=config.last("lxc.console.path") != "none",
         terminals=config.last("lxc.tty.max", "0").strip() != "0",
         sys_writable=not {"sys", "sys:ro", "sys:mixed"} & set(automatic),

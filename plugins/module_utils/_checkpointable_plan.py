@@ -31,13 +31,14 @@ class Facts:
     """What decides whether a setting has an effect in this container.
 
     bpf: its root may load BPF programs. unified: the host has the v2 hierarchy alone. namespaces: its root may make
-    namespaces. ramfs: systemd keeps
-    credentials in one. console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
+    namespaces. clock: systemd filters device nodes for ProtectClock= alone. ramfs: systemd keeps credentials in one.
+    console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
     """
 
     bpf: bool = True
     unified: bool = True
     namespaces: bool = True
+    clock: bool = True
     ramfs: bool = True
     console: bool = True
     terminals: bool = True
@@ -49,6 +50,7 @@ class Facts:
             _relaxations.BPF: self.bpf,
             _relaxations.DEVICE_BPF: self.bpf and self.unified,
             _relaxations.NAMESPACES: self.namespaces,
+            _relaxations.CLOCK_BPF: self.bpf and self.unified and self.clock,
             _relaxations.RAMFS: self.ramfs,
             _relaxations.CONSOLE: self.console,
             _relaxations.TERMINALS: self.terminals,

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 # there is cgroup v1 as well, systemd filters device nodes by that.
 BPF = "bpf"
 DEVICE_BPF = "device bpf"
+# systemd 257 was seen to add ProtectClock='s filter only to a unit that has a filter anyway, which device-filter takes back.
+CLOCK_BPF = "device bpf for the clock"
 NAMESPACES = "namespaces"
 # Credentials lie in a ramfs, which CRIU does not know: with systemd before 254, or a kernel before 6.3, whose tmpfs cannot
 # be kept from being swapped out.
@@ -135,7 +137,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="clock",
-        needs=DEVICE_BPF,
+        needs=CLOCK_BPF,
         directives=(
             Directive(
                 "ProtectClock",
@@ -148,7 +150,7 @@ RULES: tuple[Rule, ...] = (
                 NO,
             ),
         ),
-        lost="Nothing but the filter of /dev/rtc*, which ProtectClock= makes by a filter of device nodes.",
+        lost="Nothing but the filter of /dev/rtc*, a filter of device nodes. Only before systemd 257.",
         kept="The system calls and capabilities that set the clock stay barred.",
         evidence=_BPF_EVIDENCE,
         reference=_MAN,

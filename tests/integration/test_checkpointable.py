@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import PREFIX, until
+from containers import PREFIX, Container, run, until
 from distribution import Distribution, everything
 from module import Answer, Module
+from preflight import Pre
 
 LOGIND = "systemd-logind.service"
 GETTY = "console-getty.service"
@@ -211,6 +212,81 @@ def test_the_role_does_the_same_and_says_what_it_costs(lxc: Factory, module: Mod
     container.stop()
     assert "changed=1" in role(module, {**extra, "checkpointable_state": "absent"})
     assert not list((container.root / PLACE).glob(f"*/{FILE}"))
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_a_prepared_debian_goes_through_three_generations(lxc: Factory, prepare: Module, suite: str) -> None:
+    container = debian(lxc, suite)
+    if not may_read_limits():
+        run_bus_as_root(container)
+    good(prepare.run(**options(container)))
+    container.start()
+    health = container.health()
+    checkpoint = lxc.checkpoint(container)
+    for generation in range(3):
+        checkpoint.checkpointed(overwrite=True)
+        checkpoint.checkpointed(overwrite=True, stop=True)
+        assert checkpoint.restored()["changed"]
+        assert container.health() == health
+        container.inside("systemctl", "restart", LOGIND, "systemd-journald.service", "dbus.service", "ssh.service")
+        container.inside(
+            "systemd-run",
+            "--on-active=1",
+            "--timer-property=AccuracySec=100ms",
+            "touch",
+            f"/root/generation-{generation}",
+        )
+        until((container.root / f"root/generation-{generation}").exists, 20, "a timer that was set fires")
+        container.inside("logger", f"generation {generation}")
+        until(
+            lambda number=generation: f"generation {number}" in container.inside("journalctl", "-b"),
+            20,
+            "journald logs",
+        )
+        assert container.health() == health
+        assert not good(prepare.run(**options(container, restart=True)))["changed"]
+
+
+def may_read_limits() -> bool:
+    """Whether root has CAP_SYS_RESOURCE, without which CRIU dumps no process of another user."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    return bool(int(line.split()[1], 16) >> 24 & 1)
+
+
+def run_bus_as_root(container: Distribution) -> None:
+    """The one process of another user that a small Debian has."""
+    folder = container.root / PLACE / "dbus.service.d"
+    folder.mkdir()
+    (folder / "root.conf").write_text("[Service]\nUser=\nGroup=\nAmbientCapabilities=\n")
+    (container.root / "etc/dbus-1/system-local.conf").write_text("<busconfig><user>root</user></busconfig>\n")
+
+
+def test_a_network_namespace_of_a_process_comes_back(lxc: Factory, trouble: Path) -> None:
+    """So PrivateNetwork= needs no relaxation."""
+    container = Pre(lxc, trouble).start("namespace", "net", network=True)
+    checkpoint = lxc.checkpoint(container)
+    for _generation in range(2):
+        before = network_namespaces(container)
+        assert len(before) == 2
+        checkpoint.stopped()
+        checkpoint.resumed()
+        assert network_namespaces(container) == before
+
+
+def network_namespaces(container: Container) -> list[list[str]]:
+    """The names of the interfaces in each network namespace of a container's processes."""
+    found: dict[str, list[str]] = {}
+    for pid in descendants(container.init_pid):
+        links = json.loads(run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-j", "link").stdout)
+        found[os.readlink(f"/proc/{pid}/ns/net")] = sorted(link["ifname"] for link in links)
+    return sorted(found.values())
+
+
+def descendants(pid: int) -> list[int]:
+    found = [pid]
+    for one in found:
+        found += [int(child) for child in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
+    return found
 
 
 def role(module: Module, extra: dict[str, t.Any], *argv: str) -> str:

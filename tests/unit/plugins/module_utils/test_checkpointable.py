@@ -298,17 +298,21 @@ def test_credentials_in_a_ramfs_are_unmounted_where_the_unit_is_to_have_none(run
 
 
 @pytest.mark.parametrize(
-    ("systemd", "kernel", "ramfs"),
+    ("systemd", "kernel", "ramfs", "clock"),
     [
-        (252, "6.12.1", True),
-        (254, "6.12.1", False),
-        (257, "6.1.0-28-amd64", True),
-        (0, "6.3", False),
-        (253, "6.3", True),
+        (252, "6.12.1", True, True),
+        (254, "6.12.1", False, True),
+        (257, "6.1.0-28-amd64", True, False),
+        (0, "6.3", False, True),
+        (253, "6.3", True, True),
+        (257, "6.12.1", False, False),
     ],
 )
-def test_credentials_lie_in_a_ramfs_with_an_old_systemd_or_kernel(systemd: int, kernel: str, ramfs: bool) -> None:
-    assert _checkpointable.uses_ramfs(systemd, kernel) is ramfs
+def test_some_depends_on_the_version_of_systemd_and_the_kernel(
+    host: Host, systemd: int, kernel: str, ramfs: bool, clock: bool
+) -> None:
+    found = _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), True, systemd, kernel)
+    assert (found.ramfs, found.clock) == (ramfs, clock)
 
 
 def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
@@ -336,7 +340,10 @@ def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
 )
 def test_facts_come_from_the_configuration(host: Host, lines: list[str], facts: Facts) -> None:
     host.configure(*lines)
-    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), unified=True, ramfs=True) == facts
+    assert (
+        _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), unified=True, systemd=252, kernel="6.1")
+        == facts
+    )
 
 
 @pytest.mark.parametrize(
