@@ -39,7 +39,8 @@ class Here:
 
     versions: kernel, criu, lxc. cgroups: the controllers of each v1 hierarchy; has_v2: whether there is a v2 one.
     lsm: apparmor, selinux or none. cpu_errors: what CRIU says against this CPU. files: those that the image asks
-    for, None for one that is not there; one that cannot be looked at is left out.
+    for, None for one that is not there; one that cannot be looked at is left out. missing_profile: the AppArmor profile
+    of the processes, where it is not loaded here and LXC will not generate it.
     """
 
     architecture: str
@@ -50,6 +51,7 @@ class Here:
     addresses: t.Mapping[str, str] = field(default_factory=dict)
     cpu_errors: tuple[str, ...] = ()
     files: t.Mapping[str, FileState | None] = field(default_factory=dict)
+    missing_profile: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,12 @@ def _cgroups(then: t.Sequence[t.Mapping[str, t.Any]], here: Here, manage_cgroups
 def _lsm(then: t.Mapping[str, str], here: Here, lsm_profile: str) -> t.Iterator[Difference]:
     kind = then.get("kind", here.lsm)
     if kind == here.lsm:
+        if here.missing_profile and not lsm_profile:
+            yield Difference(
+                REFUSE,
+                f"The processes are confined by the AppArmor profile {here.missing_profile}, which is not loaded here.",
+                "Load it with apparmor_parser -r, set lxc.apparmor.profile as it was at the dump, or name another in lsm_profile.",
+            )
         return
     if kind == "none":
         yield Difference(

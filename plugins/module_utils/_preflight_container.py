@@ -212,8 +212,8 @@ def _confinement(container: Container) -> t.Iterator[Finding]:
             "apparmor",
             NOTE,
             container.name,
-            "LXC generates its AppArmor profile at every start, and a restore needs that profile loaded.",
-            "Nothing needs to be done on this host; on another one start the container there once.",
+            "LXC generates its AppArmor profile at every start and at every restore, and the container is confined by it again.",
+            "Nothing needs to be done.",
         )
     elif profile and profile != "unconfined":
         yield Finding(

@@ -14,6 +14,7 @@ import stat
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _apparmor,
     _cgroups,
     _criu_command,
     _criu_files,
@@ -81,6 +82,7 @@ def observe(manifest: t.Mapping[str, t.Any], image: str, container: Container, h
         addresses=_host_addresses(runner) if manifest.get("addresses") else {},
         cpu_errors=_cpu_errors(manifest, image, host, runner),
         files=_look_all(manifest.get("open_files") or {}, container.rootfs.spec),
+        missing_profile=_missing_profile(manifest.get("lsm") or {}, container),
     )
 
 
@@ -89,6 +91,12 @@ def lsm(sysfs: str = "/sys") -> str:
     if os.path.exists(f"{sysfs}/kernel/security/apparmor"):
         return "apparmor"
     return "selinux" if os.path.exists(f"{sysfs}/fs/selinux/enforce") else "none"
+
+
+def _missing_profile(then: t.Mapping[str, str], container: Container) -> str:
+    if not then.get("kind") == lsm() == "apparmor":
+        return ""
+    return _apparmor.missing(then["label"], container.name, container.config.last("lxc.apparmor.profile", ""))
 
 
 def look(layers: t.Sequence[str], path: str) -> FileState | None:

@@ -122,6 +122,14 @@ def test_security_modules(kind: str, label: str, here: str, profile: str, outcom
     assert [severity for severity, _what in found] == outcome
 
 
+@pytest.mark.parametrize(("chosen", "outcome"), [("", [REFUSE]), ("apparmor:other", [])])
+def test_profile_that_is_not_loaded_is_refused_unless_another_is_chosen(chosen: str, outcome: list[str]) -> None:
+    here = replace(HERE, lsm="apparmor", missing_profile="web")
+    found = compare(here, lsm={"kind": "apparmor", "label": "web (enforce)"}, options={"lsm_profile": chosen})
+    assert [severity for severity, _what in found] == outcome
+    assert all("web, which is not loaded here" in what for _severity, what in found)
+
+
 def test_manifest_that_does_not_say_is_taken_for_the_same() -> None:
     assert compare(replace(HERE, lsm="apparmor", addresses={"10.0.0.1": "br0"}), cgroups=None) == []
 
