@@ -18,11 +18,13 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
     _cgroup_tree,
     _cgroup_yard,
+    _cgroups,
     _container,
     _criu_log,
     _criu_stats,
     _files,
     _image,
+    _incoming,
     _journal,
     _mend,
     _nic_records,
@@ -94,7 +96,9 @@ def dump(
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
-        warnings = _run_criu(runner, container, wanted, order, work, staging, locks)
+        pids = _cgroups.processes(container.cgroups)
+        with _incoming.unmounted(container.init.pid if container.init else 0, pids) as faults:
+            warnings = faults + _run_criu(runner, container, wanted, order, work, staging, locks)
     except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))

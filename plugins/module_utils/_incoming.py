@@ -1,0 +1,125 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""Act: make the mount namespaces of several systemd services restorable.
+
+systemd gives each service with a mount namespace a bind mount at /run/systemd/incoming, through which `systemctl bind`
+hands mounts to it. They are slaves of one peer group with different roots, and CRIU's restore takes one of them as the
+model for the others, which the kernel refuses (`Can't copy sharing from ...`). So they are unmounted for the dump, and put
+back where the container runs on. In a restored one they are gone, which costs nothing but `systemctl bind` and `mount-image`
+for a service until its next start; its sandbox stays as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _proc
+
+TARGET = "/run/systemd/incoming"
+_CLONE_NEWNS = 0x00020000
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+# System calls that glibc has no function for on every host; their numbers are the same on all architectures that LXC is built for.
+_OPEN_TREE, _MOVE_MOUNT = 428, 429
+_AT_FDCWD = -100
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+
+
+@contextlib.contextmanager
+def unmounted(init_pid: int, pids: t.Iterable[int]) -> t.Iterator[list[str]]:
+    """For a dump: without these mounts, where there is more than one; afterwards, whatever came of it, they are there again.
+
+    Yields what could not be unmounted, as warnings. A child of ours in each service's namespace holds its mount meanwhile;
+    it lets go of it if we are killed.
+    """
+    found = namespaces(init_pid, pids)
+    holders = [_Holder(pid) for pid in found.values()] if len(found) > 1 else []
+    try:
+        yield [
+            f"{TARGET} could not be unmounted in the mount namespace of process {holder.pid} ({os.strerror(holder.code)}), "
+            "so a restore may fail."
+            for holder in holders
+            if holder.code
+        ]
+    finally:
+        for holder in holders:
+            holder.put_back()
+
+
+class _Holder:
+    """A child in one mount namespace. code: the error number of the unmount, 0 for none."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code = 0
+        self._child = 0
+        try:
+            namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # ended meanwhile
+        answer, tell = os.pipe()
+        asked, self._ask = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            # Nothing of the container's is run here, and nothing of Python's that another thread might have locked.
+            os.close(self._ask)
+            _hold(namespace, asked, tell)
+        for descriptor in (namespace, tell, asked):
+            os.close(descriptor)
+        self.code = int.from_bytes(os.read(answer, 1) or b"\1", "big")
+        os.close(answer)
+
+    def put_back(self) -> None:
+        if self._child:
+            with contextlib.suppress(OSError):
+                os.write(self._ask, b"p")
+            os.close(self._ask)
+            os.waitpid(self._child, 0)
+
+
+def _hold(namespace: int, asked: int, tell: int) -> t.NoReturn:
+    """In the child: keep a copy of the mount, unmount it, and put the copy in its place if that is what is asked for."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    target = TARGET.encode()
+    held = -1
+    failed = libc.setns(namespace, _CLONE_NEWNS)
+    if not failed:
+        held = libc.syscall(_OPEN_TREE, _AT_FDCWD, target, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+        failed = libc.umount2(target, _MNT_DETACH | _UMOUNT_NOFOLLOW)
+    os.write(tell, bytes([min(ctypes.get_errno() or 1, 255) if failed else 0]))
+    if os.read(asked, 1) == b"p" and held >= 0:
+        libc.syscall(_MOVE_MOUNT, held, b"", _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH)
+    os._exit(0)
+
+
+def namespaces(init_pid: int, pids: t.Iterable[int]) -> dict[str, int]:
+    """The mount namespaces other than init's that have it, each with one of its processes."""
+    own = _namespace(init_pid)
+    found: dict[str, int] = {}
+    for pid in sorted(pids):
+        name = _namespace(pid)
+        if name and name != own and name not in found and any(one.target == TARGET for one in _mounts(pid)):
+            found[name] = pid
+    return found
+
+
+def _namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def _mounts(pid: int) -> list[_proc.Mount]:
+    try:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+            return _proc.mounts(stream.read())
+    except OSError:
+        return []
