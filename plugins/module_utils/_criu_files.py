@@ -20,7 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _pro
 _HEADER = struct.Struct("<II")
 _SIZE = struct.Struct("<I")
 _COMMON_MAGIC = 0x54564319
-_MAGICS = {"files": 0x56303138, "mountpoints": 0x55563928, "remap": 0x59133954}
+_MAGICS = {"files": 0x56303138, "mountpoints": 0x55563928, "remap": 0x59133954, "mm": 0x57492820}
 _LARGEST = 16 << 20
 # CRIU's numbers: of the file type REG in fdinfo.proto, and of the kinds of remap in remap-file-path.proto.
 _REG = 1
@@ -101,7 +101,13 @@ def _remaps(directory: str) -> t.Iterator[tuple[int, int, int]]:
 
 
 def _entries(directory: str, name: str, kind: str) -> t.Iterator[bytes]:
-    """The messages of an image file: two magic numbers, then each message behind its length."""
+    return (entry for _at, entry in located(directory, name, kind))
+
+
+def located(directory: str, name: str, kind: str) -> t.Iterator[tuple[int, bytes]]:
+    """The messages of an image file, each with its place: two magic numbers, then each message behind its length.
+
+    Raises MalformedError for a file of another kind, or one that is cut off."""
     data = _integrity.read_regular(os.path.join(directory, name), _LARGEST)
     if data is None:
         return
@@ -115,5 +121,5 @@ def _entries(directory: str, name: str, kind: str) -> t.Iterator[bytes]:
         at += _SIZE.size
         if at + size > len(data):
             raise _protobuf.MalformedError("it is cut off")
-        yield data[at : at + size]
+        yield at, data[at : at + size]
         at += size

@@ -22,6 +22,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
+    _exe_links,
     _files,
     _image,
     _incoming,
@@ -172,6 +173,7 @@ def finish(
     sign, ahead: as for _image.seal().
     """
     staging = _image.staging_path(directory)
+    _exe_links.mend(staging)
     manifest = {
         **{key: value for key, value in draft.items() if key != "sign_key"},
         "fingerprint": dict(fingerprint) if fingerprint else None,

@@ -24,6 +24,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 # A server that does not answer would hold up whoever asks for the status of a file.
 _REMOTE = frozenset(("fuse", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "autofs"))
 _FDINFO_KINDS = frozenset(("pipe", "inotify", "fanotify", "pidfd", "bpf-map"))
+# What systemd binds for a service that watches its memory; other directories of cgroups may have dots as well.
+_CGROUP_FILE = "/memory.pressure"
 _MUST_BE_EMPTY = frozenset(("mqueue", "pstore"))
 # Paths on these are not the file system's to keep.
 _NO_NAMES = frozenset(("proc", "devpts", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs"))
@@ -47,6 +49,7 @@ def gather(runner: Runner, container: Container, host: Host, *, proc: str = "/pr
         mounts=tuple(mounts),
         host_mounts=tuple(_proc.mounts(_read(f"{proc}/self/mountinfo"))),
         mount_ids=frozenset(look.mounts),
+        cgroup_files=look.cgroup_files,
         own_namespaces=_namespaces(f"{proc}/self"),
         unix=tuple(_unix(runner, tasks, proc)) if sockets else (),
         unread=_unread(tasks, proc) if sockets else {},
@@ -69,13 +72,15 @@ def descendants(init: int, proc: str = "/proc") -> list[int]:
 
 
 class _Look:
-    """One pass over the processes. mounts: of every mount namespace met so far, by their ids."""
+    """One pass over the processes. mounts: of every mount namespace met so far, by their ids.
+    cgroup_files: as in Facts."""
 
     def __init__(self, proc: str, init: int, mounts: dict[int, Mount], own_mount: str) -> None:
         self.proc = proc
         self.root = f"{proc}/{init}/root"
         self.mounts = mounts
         self.own_mount = own_mount
+        self.cgroup_files: dict[str, str] = {}
         self._mount_namespaces = {own_mount}
         self._visible: dict[tuple[str, int, int], bool] = {}
         self._protocols: dict[str, str] = {}
@@ -92,7 +97,10 @@ class _Look:
         namespaces = _namespaces(top)
         if namespaces.get("mnt", "") not in self._mount_namespaces:
             self._mount_namespaces.add(namespaces.get("mnt", ""))
-            self.mounts.update({one.number: one for one in _proc.mounts(_read(f"{top}/mountinfo"))})
+            for one in _proc.mounts(_read(f"{top}/mountinfo")):
+                self.mounts[one.number] = one
+                if one.type == "cgroup2" and one.root.endswith(_CGROUP_FILE):
+                    self.cgroup_files[namespaces.get("mnt", "")] = one.target
         return dataclasses.replace(
             found,
             namespaces=namespaces,

@@ -123,16 +123,24 @@ def _partly_kept(facts: Facts) -> t.Iterator[Finding]:
             found = task.namespaces.get(name, "")
             if found and found not in (facts.init.namespaces.get(name), own.get(name)):
                 groups.setdefault((name, found), []).append(task)
-    for (name, _namespace), tasks in groups.items():
+    for (name, namespace), tasks in groups.items():
         more = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
+        if namespace in facts.cgroup_files:
+            yield Finding(
+                "cgroup-file-mount",
+                BLOCKS,
+                tasks[0].label + more,
+                f"{facts.cgroup_files[namespace]} is mounted in its mount namespace, which CRIU would restore as the whole of cgroup2.",
+                "Where it is a service of systemd, set MemoryPressureWatch=off in its unit; else unmount it there.",
+            )
         if name == "mnt":
             yield Finding(
                 "nested-mount-namespace",
                 MAY_FAIL,
                 tasks[0].label + more,
-                "It lives in a mount namespace of its own; CRIU dumps that, but often cannot restore it.",
-                "In a unit of systemd set PrivateTmp=, ProtectSystem=, ProtectHome= and what else gives it one to no; "
-                "try a restore before you rely on it.",
+                "It lives in a mount namespace of its own; CRIU dumps that, but cannot restore every one.",
+                "Try a restore before you rely on it. Where that fails for a service of systemd, set PrivateTmp=, ProtectSystem=, "
+                "ProtectHome= and what else gives it one to no.",
             )
         else:
             yield Finding(

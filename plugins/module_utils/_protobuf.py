@@ -20,21 +20,33 @@ class MalformedError(ValueError):
 
 def fields(message: bytes) -> t.Iterator[tuple[int, int | bytes]]:
     """Number and value of each field of a message; those of fixed size, which CRIU has none of, are skipped."""
+    return ((number, value) for number, value, _begin, _end in located(message))
+
+
+def located(message: bytes) -> t.Iterator[tuple[int, int | bytes, int, int]]:
+    """As fields(), each with where its value begins and ends in the message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
         number, kind = key >> 3, key & 7
         if kind == _VARINT:
+            begin = at
             value, at = _varint(message, at)
-            yield number, value
+            yield number, value, begin, at
         elif kind == _LENGTH_DELIMITED:
             size, at = _varint(message, at)
-            yield number, message[at : _end(message, at, size)]
+            yield number, message[at : _end(message, at, size)], at, at + size
             at += size
         elif kind in _FIXED_SIZES:
             at = _end(message, at, _FIXED_SIZES[kind])
         else:
             raise MalformedError(f"it has a field of the unknown kind {kind}")
+
+
+def padded(value: int, size: int) -> bytes:
+    """A number in so many bytes, at least as many as it needs: a smaller one can take the place of a larger."""
+    last = size - 1
+    return bytes((value >> 7 * at & 0x7F) | (0x80 if at < last else 0) for at in range(size))
 
 
 def numbers(message: bytes) -> dict[int, int]:

@@ -107,6 +107,15 @@ def test_many_processes_in_one_nested_mount_namespace_are_one_finding() -> None:
     assert one.subject.endswith("and 2 more")
 
 
+def test_file_of_a_cgroup_that_is_mounted_for_a_service_blocks() -> None:
+    nested = replace(process(), namespaces={**INSIDE, "mnt": "mnt:[3]"})
+    target = "/sys/fs/cgroup/system.slice/systemd-logind.service/memory.pressure"
+    found = _preflight_processes.check(facts(nested, cgroup_files={"mnt:[3]": target, "mnt:[4]": "/elsewhere"}))
+    assert words(found) == [("cgroup-file-mount", "blocks"), ("nested-mount-namespace", "may fail")]
+    assert target in found[0].what
+    assert "MemoryPressureWatch=off" in found[0].remedy
+
+
 # Descriptors
 
 

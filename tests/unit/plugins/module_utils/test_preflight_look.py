@@ -157,6 +157,20 @@ def test_mounts_of_every_mount_namespace_count(proc: Proc) -> None:
     found = proc.gather()
     assert found.mount_ids == {9, 10, 44}
     assert [one.number for one in found.mounts] == [9, 10]
+    assert found.cgroup_files == {}
+
+
+def test_mount_of_one_file_of_a_cgroup_is_found_and_that_of_a_directory_is_none(proc: Proc) -> None:
+    proc.add(100, 101, 102)
+    proc.add(101, mnt="3")
+    proc.add(102, mnt="4")
+    unit = "/system.slice/a.service"
+    file = f"44 1 0:9 {unit}/memory.pressure /sys/fs/cgroup{unit}/memory.pressure rw - cgroup2 cgroup2 rw\n"
+    make.write(str(proc.top / "101/mountinfo"), f"43 1 0:9 / /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n{file}")
+    make.write(str(proc.top / "102/mountinfo"), f"45 1 0:9 {unit} /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    found = proc.gather()
+    assert list(found.cgroup_files.values()) == [f"/sys/fs/cgroup{unit}/memory.pressure"]
+    assert list(found.cgroup_files) == [found.tasks[1].namespaces["mnt"]]
 
 
 def test_mappings_of_a_process_that_hangs_are_left_alone(proc: Proc) -> None:
