@@ -117,6 +117,7 @@ def facts_of(config: LxcConfig, unified: bool, systemd: int, kernel: str) -> Fac
         namespaces=admin,
         clock=systemd < 257,
         ramfs=0 < systemd < 254 or not _versions.at_least(kernel, "6.3"),
+        pressure=unified and not 0 < systemd < 254,
         console=config.last("lxc.console.path") != "none",
         terminals=config.last("lxc.tty.max", "0").strip() != "0",
         sys_writable=not {"sys", "sys:ro", "sys:mixed"} & set(automatic),

@@ -32,6 +32,7 @@ class Facts:
 
     bpf: its root may load BPF programs. unified: the host has the v2 hierarchy alone. namespaces: its root may make
     namespaces. clock: systemd filters device nodes for ProtectClock= alone. ramfs: systemd keeps credentials in one.
+    pressure: systemd mounts a file into a unit to watch its memory.
     console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
     """
 
@@ -40,6 +41,7 @@ class Facts:
     namespaces: bool = True
     clock: bool = True
     ramfs: bool = True
+    pressure: bool = False
     console: bool = True
     terminals: bool = True
     sys_writable: bool = False
@@ -52,6 +54,7 @@ class Facts:
             _relaxations.NAMESPACES: self.namespaces,
             _relaxations.CLOCK_BPF: self.bpf and self.unified and self.clock,
             _relaxations.RAMFS: self.ramfs,
+            _relaxations.PRESSURE: self.pressure,
             _relaxations.CONSOLE: self.console,
             _relaxations.TERMINALS: self.terminals,
         }[need]
@@ -201,10 +204,13 @@ def _said(unit: Unit, directive: Directive, section: str) -> str:
         lines = [] if lines and lines[-1].value.startswith("~") else lines[-1:]
     elif directive.kind == _relaxations.BARE:
         lines = [] if any(":" in line.value for key in _CREDENTIALS for line in unit.values(key)) else lines
-    elif directive.kind == _relaxations.WORD:
+    elif directive.kind in (_relaxations.WORD, _relaxations.UNLESS):
         word = lines[-1].value.lower() if lines else ""
         counts = word in directive.on if directive.on else word not in ("", *directive.off)
         lines = lines[-1:] if counts else []
+        others = unit.values(directive.unless, section) if directive.unless else []
+        if others and others[-1].value.lower() in directive.off:
+            lines = []
     sources = {line.source: [one.value for one in lines if one.source == line.source] for line in lines}
     return "; ".join(f"{directive.key}={', '.join(values)} ({source})" for source, values in sources.items())
 

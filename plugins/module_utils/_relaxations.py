@@ -24,15 +24,19 @@ NAMESPACES = "namespaces"
 # Credentials lie in a ramfs, which CRIU does not know: with systemd before 254, or a kernel before 6.3, whose tmpfs cannot
 # be kept from being swapped out.
 RAMFS = "credentials in a ramfs"
+# systemd 254 and newer watches the memory pressure of a service by a file of its cgroup, which v2 alone has.
+PRESSURE = "pressure"
 CONSOLE = "console"
 TERMINALS = "terminals"
 
 # How a value is read: lines that add up, of which any counts; the last word, which counts unless it is one of `off`; a
-# word in lines that add up; lines that name no file of their own; whether the unit would be started at all.
+# word in lines that add up; lines that name no file of their own; the last word, where another setting is not `off` itself;
+# whether the unit would be started at all.
 LINES = "lines"
 WORD = "word"
 MENTIONS = "mentions"
 BARE = "bare"
+UNLESS = "unless"
 STARTS = "starts"
 
 NO = ("no", "false", "off", "0", "n", "f")
@@ -41,7 +45,7 @@ NO = ("no", "false", "off", "0", "n", "f")
 @dataclass(frozen=True)
 class Directive:
     """One setting. settings: the lines that take it back. off, on: values (lower case) that have no effect, or the only
-    ones that have. units: only these, all where empty."""
+    ones that have. units: only these, all where empty. unless: the other setting."""
 
     key: str
     kind: str
@@ -49,6 +53,7 @@ class Directive:
     off: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     mentions: str = ""
+    unless: str = ""
     units: tuple[str, ...] = ()
 
 
@@ -234,6 +239,18 @@ RULES: tuple[Rule, ...] = (
         kept="Credentials from files and in units: a unit that has such a one is left alone.",
         evidence="mnt: FS mnt ./run/credentials/NAME dev 0xN root / unsupported id N",
         reference=_MAN,
+        hardening=False,
+    ),
+    Rule(
+        id="memory-pressure",
+        needs=PRESSURE,
+        directives=(
+            Directive("ProtectControlGroups", UNLESS, ("MemoryPressureWatch=off",), NO, unless="MemoryPressureWatch"),
+        ),
+        lost="The unit no longer frees memory by itself when memory is short. It is not hardening.",
+        kept="ProtectControlGroups= itself. systemd mounts the file to watch into the unit's mount namespace because of it.",
+        evidence="mnt-v2: Failed to move_mount from N to N: Invalid argument",
+        reference="systemd.resource-control(5); docs/design.md, Found on the way",
         hardening=False,
     ),
     Rule(

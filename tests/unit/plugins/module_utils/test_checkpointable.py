@@ -315,6 +315,16 @@ def test_some_depends_on_the_version_of_systemd_and_the_kernel(
     assert (found.ramfs, found.clock) == (ramfs, clock)
 
 
+@pytest.mark.parametrize(
+    ("unified", "systemd", "pressure"), [(True, 257, True), (True, 252, False), (False, 257, False), (True, 0, True)]
+)
+def test_memory_pressure_is_watched_by_a_newer_systemd_with_cgroup_v2_alone(
+    host: Host, unified: bool, systemd: int, pressure: bool
+) -> None:
+    config = _lxc_config.read(host.lxc_path, "web1")
+    assert _checkpointable.facts_of(config, unified, systemd, "6.12").pressure is pressure
+
+
 def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
     running.running = Running(4321, since={"off.service": time.time()})
     assert "off.service" in {one["unit"] for one in running.run(check=True).relaxations}

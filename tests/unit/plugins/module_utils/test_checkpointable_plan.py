@@ -277,6 +277,25 @@ def test_only_what_relax_allows_is_done_and_the_rest_is_said(relax: list[str], d
     assert bool(found.files) is bool(done)
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("ProtectControlGroups=yes", True),
+        ("ProtectControlGroups=strict", True),
+        ("ProtectControlGroups=no", False),
+        ("PrivateTmp=yes", False),
+        ("ProtectControlGroups=yes\nMemoryPressureWatch=off", False),
+        ("ProtectControlGroups=yes\nMemoryPressureWatch=auto", True),
+    ],
+)
+def test_memory_is_not_watched_by_a_file_that_is_mounted_for_a_unit(text: str, wanted: bool) -> None:
+    hardened = unit("a.service", f"[Service]\n{text}\n")
+    found = decide(hardened, facts=Facts(pressure=True), relax=["memory-pressure"])
+    done = [one.settings for one in found.relaxations if one.rule.id == "memory-pressure" and one.done]
+    assert done == ([("MemoryPressureWatch=off",)] if wanted else [])
+    assert not any(one.rule.id == "memory-pressure" for one in decide(hardened).relaxations)
+
+
 def test_names_in_relax_that_are_nothing_there_are_told() -> None:
     assert decide(unit(), relax=["ssh.service", LOGIND, "hostname"]).unknown == ("ssh.service",)
 
@@ -350,8 +369,8 @@ def test_every_rule_is_whole(rule: _relaxations.Rule) -> None:
     assert rule.evidence and rule.reference and rule.directives
     for directive in rule.directives:
         assert directive.settings and all("=" in line for line in directive.settings)
-        assert directive.kind in ("lines", "word", "mentions", "bare", "starts")
-    assert Facts().has(rule.needs)
+        assert directive.kind in ("lines", "word", "mentions", "bare", "unless", "starts")
+    assert Facts(pressure=True).has(rule.needs)
 
 
 def test_ids_are_unique() -> None:
