@@ -24,7 +24,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _versions,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE, MARK, PLACE, Facts, Plan
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Running
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Inside, Running
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._lxc_config import LxcConfig
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
@@ -79,7 +79,11 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
     with _tree(config, running) as tree:
         ours, foreign = _ours(tree)
         units = Units(tree)
-        facts = facts_of(config, _checkpointable_units.unified(), units.version, os.uname().release)
+        active = frozenset(units.canonical(one) for one in running.active) if running else frozenset()
+        host = HostFacts(
+            _checkpointable_units.unified(), _checkpointable_units.has_memory_v2(), units.version, os.uname().release
+        )
+        facts = facts_of(config, host, active)
         if params["state"] == ABSENT:
             plan = _checkpointable_plan.undo(ours)
             reached = []
@@ -94,10 +98,13 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
             report.brief = _checkpointable_plan.brief(reached, facts)
             report.notes = _notes(plan, units, name)
         restart = bool(params["restart"] and running and (plan.changed or stale or mounted))
+        if restart and running:
+            running.check_restart(name)
         if not check_mode:
             _act(tree, plan)
             if restart and running:
-                report.restarted = running.restart(runner, name, lxc_path, stale, mounted, params["timeout"])
+                inside = Inside(runner, name, lxc_path, params["timeout"])
+                report.restarted = _restart(tree, plan, running, inside, stale, mounted)
         if restart:
             report.restart_needed, report.unmount_needed, report.reload_needed = [], [], False
         report.changed = plan.changed or restart
@@ -105,22 +112,37 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
         return report
 
 
-def facts_of(config: LxcConfig, unified: bool, systemd: int, kernel: str) -> Facts:
-    """What a container's configuration, its systemd (0: not known) and the kernel say about what has an effect. Pure."""
+@dataclass(frozen=True)
+class HostFacts:
+    """unified, memory: the host has cgroup v2 alone; the memory controller in it. systemd: the container's version, 0
+    where it is not known. kernel: its release."""
+
+    unified: bool = True
+    memory: bool = True
+    systemd: int = 0
+    kernel: str = "6.12"
+
+
+def facts_of(config: LxcConfig, host: HostFacts, active: frozenset[str] = frozenset()) -> Facts:
+    """What a container's configuration, its systemd and the host say about what has an effect. Pure."""
     dropped = {word for value in config.values("lxc.cap.drop") for word in value.split()}
     kept = {word for value in config.values("lxc.cap.keep") for word in value.split()}
     admin = "sys_admin" not in dropped and (not kept or "sys_admin" in kept)
+    mapped = bool(config.values("lxc.idmap"))
     automatic = [word for value in config.values("lxc.mount.auto") for word in value.split()]
+    # The last one counts. Where LXC mounts none, systemd does, so that it can write there.
+    sysfs = [word for word in automatic if word == "sys" or word.startswith("sys:")][-1:]
     return Facts(
-        bpf=admin and not config.values("lxc.idmap"),
-        unified=unified,
+        bpf=admin and not mapped,
+        unified=host.unified,
         namespaces=admin,
-        clock=systemd < 257,
-        ramfs=0 < systemd < 254 or not _versions.at_least(kernel, "6.3"),
-        pressure=unified and not 0 < systemd < 254,
+        clock=host.systemd < 257,
+        pressure=host.memory and not 0 < host.systemd < 254,
+        ramfs=0 < host.systemd < 254 or mapped or not _versions.at_least(host.kernel, "6.3"),
         console=config.last("lxc.console.path") != "none",
         terminals=config.last("lxc.tty.max", "0").strip() != "0",
-        sys_writable=not {"sys", "sys:ro", "sys:mixed"} & set(automatic),
+        sys_writable=sysfs in ([], ["sys:rw"]),
+        active=active,
     )
 
 
@@ -226,6 +248,28 @@ def _act(tree: Tree, plan: Plan) -> None:
             tree.remove(change.path)
     for directory in plan.directories:
         tree.remove_empty(directory)
+
+
+def _restart(
+    tree: Tree, plan: Plan, running: Running, inside: Inside, stale: t.Sequence[str], mounted: t.Sequence[str]
+) -> list[str]:
+    """Let it take effect. Where that fails, a service that no longer starts for example, everything is as before."""
+    try:
+        return running.restart(inside, stale, mounted)
+    except StasisError as exc:
+        if not plan.changed:
+            raise
+        _act(tree, _checkpointable_plan.reverse(plan))
+        again = Inside(inside.runner, inside.name, inside.lxc_path, inside.timeout)
+        try:
+            running.resume(again, stale)
+        except StasisError as more:
+            raise StasisError(f"{exc.what} The files are as before, but {more.what}", more.remedy, **exc.data) from exc
+        raise StasisError(
+            f"{exc.what} The files are as before, and the services run with them again.",
+            "Set restart to false to keep the files, and look at the service by hand.",
+            **exc.data,
+        ) from exc
 
 
 def _report(plan: Plan, running: Running | None, root: str, stale: list[str], mounted: list[str]) -> Report:

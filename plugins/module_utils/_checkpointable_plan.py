@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import typing as t
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _relaxations, _units
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -31,20 +31,22 @@ class Facts:
     """What decides whether a setting has an effect in this container.
 
     bpf: its root may load BPF programs. unified: the host has the v2 hierarchy alone. namespaces: its root may make
-    namespaces. clock: systemd filters device nodes for ProtectClock= alone. ramfs: systemd keeps credentials in one.
-    pressure: systemd mounts a file into a unit to watch its memory.
-    console, terminals: LXC gives it one. sys_writable: whether its /sys can be written.
+    namespaces. clock: systemd filters device nodes for ProtectClock= alone. pressure: it
+    tells services of memory pressure. ramfs: systemd keeps credentials in one.
+    console, terminals: LXC gives it one. sys_writable: whether its /sys can be written. active: units that run, whatever
+    their conditions say.
     """
 
     bpf: bool = True
     unified: bool = True
     namespaces: bool = True
     clock: bool = True
+    pressure: bool = True
     ramfs: bool = True
-    pressure: bool = False
     console: bool = True
     terminals: bool = True
     sys_writable: bool = False
+    active: frozenset[str] = frozenset()
 
     def has(self, need: str) -> bool:
         """Whether what a rule needs is so."""
@@ -53,8 +55,8 @@ class Facts:
             _relaxations.DEVICE_BPF: self.bpf and self.unified,
             _relaxations.NAMESPACES: self.namespaces,
             _relaxations.CLOCK_BPF: self.bpf and self.unified and self.clock,
+            _relaxations.PRESSURE: self.namespaces and self.pressure,
             _relaxations.RAMFS: self.ramfs,
-            _relaxations.PRESSURE: self.pressure,
             _relaxations.CONSOLE: self.console,
             _relaxations.TERMINALS: self.terminals,
         }[need]
@@ -170,12 +172,11 @@ def in_effect(unit: Unit, rule: Rule, facts: Facts) -> list[tuple[Directive, str
     """The settings of a rule that have an effect in a unit, each with its line and its file."""
     if not facts.has(rule.needs) or unit.type not in rule.types or (rule.units and unit.name not in rule.units):
         return []
-    if not starts(unit, facts):
+    if unit.name not in facts.active and not starts(unit, facts):
         return []
     found = []
     for directive in rule.directives:
-        wanted = not directive.units or unit.name in directive.units
-        said = _said(unit, directive, rule.section) if wanted else ""
+        said = _said(unit, directive, rule.section)
         if said:
             found.append((directive, said))
     return found
@@ -197,6 +198,8 @@ def brief(units: t.Sequence[Unit], facts: Facts) -> list[str]:
 
 def _said(unit: Unit, directive: Directive, section: str) -> str:
     lines = unit.values(directive.key, section)
+    if directive.unless and unit.word(directive.unless[0], section).lower() in directive.unless[1:]:
+        return ""
     if directive.kind == _relaxations.STARTS:
         return f"{unit.name} ({unit.path})"
     if directive.kind == _relaxations.MENTIONS:
@@ -204,13 +207,10 @@ def _said(unit: Unit, directive: Directive, section: str) -> str:
         lines = [] if lines and lines[-1].value.startswith("~") else lines[-1:]
     elif directive.kind == _relaxations.BARE:
         lines = [] if any(":" in line.value for key in _CREDENTIALS for line in unit.values(key)) else lines
-    elif directive.kind in (_relaxations.WORD, _relaxations.UNLESS):
+    elif directive.kind == _relaxations.WORD:
         word = lines[-1].value.lower() if lines else ""
         counts = word in directive.on if directive.on else word not in ("", *directive.off)
         lines = lines[-1:] if counts else []
-        others = unit.values(directive.unless, section) if directive.unless else []
-        if others and others[-1].value.lower() in directive.off:
-            lines = []
     sources = {line.source: [one.value for one in lines if one.source == line.source] for line in lines}
     return "; ".join(f"{directive.key}={', '.join(values)} ({source})" for source, values in sources.items())
 
@@ -266,9 +266,18 @@ def undo(ours: t.Mapping[str, str]) -> Plan:
     return Plan(files=tuple(changes), directories=_to_remove(ours))
 
 
+def reverse(plan: Plan) -> Plan:
+    """What takes a plan back that was carried out."""
+    changes = tuple(DropIn(one.path, one.unit, one.after, one.before) for one in plan.files)
+    return Plan(files=changes, directories=_to_remove({one.path: one.after for one in plan.files if not one.before}))
+
+
 def _for_unit(unit: Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxation]:
     needed = [(rule, in_effect(unit, rule, facts)) for rule in _relaxations.RULES if not is_brief(unit, rule)]
     needed = [(rule, found) for rule, found in needed if found]
+    # What is kept from starting needs nothing else.
+    stopped = [one for one in needed if one[1][0][0].kind == _relaxations.STARTS and _allows(relax, unit, one[0])]
+    needed = stopped or needed
     if not needed:
         return []
     path = path_of(unit.name)
@@ -279,7 +288,7 @@ def _for_unit(unit: Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxati
     after = unit.with_drop_in(FILE, lines)
     relaxations = []
     for rule, found in needed:
-        left = in_effect(after, rule, facts)
+        left = in_effect(after, rule, replace(facts, active=frozenset()))
         settings = tuple(dict.fromkeys(setting for directive, _line in found for setting in _settings(unit, directive)))
         problem = f"What comes after our drop-in sets it again: {left[0][1]}." if left else ""
         relaxations.append(

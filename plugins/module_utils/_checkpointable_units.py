@@ -50,39 +50,58 @@ class Running:
         """Those that began before a moment; 0 is before all of them."""
         return [name for name in self.services(unit) if self.since[name] < moment]
 
-    def restart(
-        self,
-        runner: Runner,
-        name: str,
-        lxc_path: str,
-        services: t.Sequence[str],
-        unmount: t.Sequence[str],
-        timeout: float,
-    ) -> list[str]:
+    def check_restart(self, name: str) -> None:
+        """Raise StasisError where nothing can be restarted."""
+        if self.frozen:
+            raise StasisError(
+                f"{name} is frozen, so nothing in it can be restarted.", "Thaw it, or set restart to false."
+            )
+
+    def restart(self, inside: Inside, services: t.Sequence[str], unmount: t.Sequence[str]) -> list[str]:
         """Have systemd in the container read its units again, restart those services that run, and unmount.
 
         Returns the services. What has been done by a unit that only counts as active is not done again: emptying /tmp
         is a part of it.
         """
-        if self.frozen:
-            raise StasisError(
-                f"{name} is frozen, so nothing in it can be restarted.", "Thaw it, or set restart to false."
-            )
-        deadline = time.monotonic() + timeout
-        attach = ["lxc-attach", "-P", lxc_path, "-n", name, "--clear-env", "-v", _PATH, "--"]
-        steps = [["systemctl", "daemon-reload"]]
-        steps += [["systemctl", "try-restart", *services]] if services else []
-        steps += [["umount", *unmount]] if unmount else []
-        for step in steps:
-            done = runner.run([*attach, *step], timeout=max(1.0, deadline - time.monotonic()))
-            if done.rc != 0:
-                how = f"did not end within {timeout:g} s" if done.timed_out else f"failed: {done.stderr.strip()[-300:]}"
-                raise StasisError(
-                    f"{' '.join(step)} in {name} {how}",
-                    f"The files are written. Run lxc-attach -n {name} -- {' '.join(step)} by hand.",
-                    rc=done.rc,
-                )
+        inside.run("systemctl", "daemon-reload")
+        if services:
+            inside.run("systemctl", "try-restart", *services)
+        if unmount:
+            inside.run("umount", *unmount)
         return list(services)
+
+    def resume(self, inside: Inside, services: t.Sequence[str]) -> None:
+        """After a restart that failed, and the old files are back: start again what ran."""
+        inside.run("systemctl", "daemon-reload")
+        if services:
+            inside.run("systemctl", "reset-failed", *services)
+            inside.run("systemctl", "restart", *services)
+
+
+@dataclass
+class Inside:
+    """Runs programs in a container. timeout: seconds for all of them together."""
+
+    runner: Runner
+    name: str
+    lxc_path: str
+    timeout: float
+    began: float = field(default_factory=time.monotonic)
+
+    def run(self, *argv: str) -> None:
+        """Run one to its end. Raises StasisError where it fails."""
+        attach = ["lxc-attach", "-P", self.lxc_path, "-n", self.name, "--clear-env", "-v", _PATH, "--"]
+        left = self.began + self.timeout - time.monotonic()
+        done = self.runner.run([*attach, *argv], timeout=max(1.0, left))
+        if done.rc != 0:
+            how = (
+                f"did not end within {self.timeout:g} s." if done.timed_out else f"failed: {done.stderr.strip()[-300:]}"
+            )
+            raise StasisError(
+                f"{' '.join(argv)} in {self.name} {how}",
+                f"Run lxc-attach -n {self.name} -- {' '.join(argv)} by hand.",
+                rc=done.rc,
+            )
 
 
 def look(init: int, *, frozen: bool = False) -> Running:
@@ -116,6 +135,15 @@ def _credentials(init: int) -> tuple[str, ...]:
 def unified() -> bool:
     """Whether this host has the v2 hierarchy alone, so that systemd filters device nodes by BPF."""
     return os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+
+
+def has_memory_v2() -> bool:
+    """Whether the v2 hierarchy of this host has the memory controller."""
+    try:
+        with open(os.path.join(_cgroups.unified_mount(), "cgroup.controllers"), encoding="ascii") as stream:
+            return "memory" in stream.read().split()
+    except OSError:
+        return False
 
 
 def _service(path: str) -> str:

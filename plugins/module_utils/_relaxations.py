@@ -21,22 +21,20 @@ DEVICE_BPF = "device bpf"
 # systemd 257 was seen to add ProtectClock='s filter only to a unit that has a filter anyway, which device-filter takes back.
 CLOCK_BPF = "device bpf for the clock"
 NAMESPACES = "namespaces"
-# Credentials lie in a ramfs, which CRIU does not know: with systemd before 254, or a kernel before 6.3, whose tmpfs cannot
-# be kept from being swapped out.
+# systemd from 254 on shows a service the file with its own cgroup's memory pressure, where cgroup v2 has that controller.
+PRESSURE = "memory pressure"
+# Credentials lie in a ramfs, which CRIU does not know: with systemd before 254, or where a tmpfs cannot be kept from being
+# swapped out, with a kernel before 6.3 or in a user namespace.
 RAMFS = "credentials in a ramfs"
-# systemd 254 and newer watches the memory pressure of a service by a file of its cgroup, which v2 alone has.
-PRESSURE = "pressure"
 CONSOLE = "console"
 TERMINALS = "terminals"
 
 # How a value is read: lines that add up, of which any counts; the last word, which counts unless it is one of `off`; a
-# word in lines that add up; lines that name no file of their own; the last word, where another setting is not `off` itself;
-# whether the unit would be started at all.
+# word in lines that add up; lines that name no file of their own; whether the unit would be started at all.
 LINES = "lines"
 WORD = "word"
 MENTIONS = "mentions"
 BARE = "bare"
-UNLESS = "unless"
 STARTS = "starts"
 
 NO = ("no", "false", "off", "0", "n", "f")
@@ -45,7 +43,7 @@ NO = ("no", "false", "off", "0", "n", "f")
 @dataclass(frozen=True)
 class Directive:
     """One setting. settings: the lines that take it back. off, on: values (lower case) that have no effect, or the only
-    ones that have. units: only these, all where empty. unless: the other setting."""
+    ones that have. unless: another setting and the values with which this one does no harm."""
 
     key: str
     kind: str
@@ -53,8 +51,7 @@ class Directive:
     off: tuple[str, ...] = ()
     on: tuple[str, ...] = ()
     mentions: str = ""
-    unless: str = ""
-    units: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -227,13 +224,30 @@ RULES: tuple[Rule, ...] = (
         reference=_MAN,
     ),
     Rule(
+        id="memory-pressure",
+        needs=PRESSURE,
+        directives=(
+            Directive(
+                "ProtectControlGroups",
+                WORD,
+                ("MemoryPressureWatch=off",),
+                NO,
+                unless=("MemoryPressureWatch", "off", "skip", *NO),
+            ),
+        ),
+        lost="The unit no longer frees memory by itself when memory is short. It is not hardening.",
+        kept="ProtectControlGroups= itself. systemd mounts the file to watch into the unit's mount namespace because of it.",
+        evidence="mnt-v2: Failed to move_mount from N to N: Invalid argument",
+        reference="systemd.resource-control(5); docs/design.md, Found on the way",
+        hardening=False,
+    ),
+    Rule(
         id="credentials",
         needs=RAMFS,
         remains=True,
         directives=(
             Directive("LoadCredential", BARE, ("LoadCredential=",)),
             Directive("LoadCredentialEncrypted", BARE, ("LoadCredentialEncrypted=",)),
-            Directive("ImportCredential", LINES, ("ImportCredential=",), units=("systemd-journald.service",)),
         ),
         lost="Credentials that the container's manager hands over; LXC hands none over. It is not hardening.",
         kept="Credentials from files and in units: a unit that has such a one is left alone.",
@@ -242,15 +256,13 @@ RULES: tuple[Rule, ...] = (
         hardening=False,
     ),
     Rule(
-        id="memory-pressure",
-        needs=PRESSURE,
-        directives=(
-            Directive("ProtectControlGroups", UNLESS, ("MemoryPressureWatch=off",), NO, unless="MemoryPressureWatch"),
-        ),
-        lost="The unit no longer frees memory by itself when memory is short. It is not hardening.",
-        kept="ProtectControlGroups= itself. systemd mounts the file to watch into the unit's mount namespace because of it.",
-        evidence="mnt-v2: Failed to move_mount from N to N: Invalid argument",
-        reference="systemd.resource-control(5); docs/design.md, Found on the way",
+        id="imported-credentials",
+        needs=RAMFS,
+        directives=(Directive("ImportCredential", LINES, ("ImportCredential=",)),),
+        lost="Credentials that the container's manager hands over; LXC hands none over. It is not hardening.",
+        kept="Credentials that the unit has in other ways.",
+        evidence="mnt: FS mnt ./run/credentials/NAME dev 0xN root / unsupported id N",
+        reference=_MAN,
         hardening=False,
     ),
     Rule(

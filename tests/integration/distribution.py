@@ -9,7 +9,6 @@ import functools
 import hashlib
 import os
 import subprocess
-import typing as t
 from pathlib import Path
 
 from containers import Container, remove_tree, run, until
@@ -27,7 +26,8 @@ def tarball(suite: str) -> str:
 class Distribution(Container):
     """A container with LXC's default configuration, as far as this host can: console, ttys, nesting."""
 
-    def make(self, suite: str, config: t.Sequence[str] = ()) -> None:
+    def make(self, suite: str, first: int = 0) -> None:
+        """Write it. first: the host's uid and gid of its root, in a user namespace unless 0."""
         self.root.mkdir(parents=True)
         run("tar", "-C", str(self.root), "--numeric-owner", "-xf", tarball(suite), timeout=300)
         # Both ask the network, or take long.
@@ -38,11 +38,27 @@ class Distribution(Container):
             f"lxc.uts.name = {self.name}",
             f"lxc.rootfs.path = dir:{self.root}",
             "lxc.net.0.type = empty",
-            *config,
         ]
+        if first:
+            lines.insert(1, "lxc.include = /usr/share/lxc/config/userns.conf")
+            lines += [f"lxc.idmap = u 0 {first} 65536", f"lxc.idmap = g 0 {first} 65536"]
+            self._shift(first)
         if Path("/sys/kernel/security/apparmor").is_dir():
             lines += ["lxc.apparmor.profile = generated", "lxc.apparmor.allow_nesting = 1"]
         self.config.write_text("".join(f"{line}\n" for line in lines))
+
+    def _shift(self, first: int) -> None:
+        for folder in (self.lxc_path, self.directory):
+            folder.chmod(0o755)
+        for folder, folders, files in os.walk(self.root):
+            for name in [*folders, *files]:
+                path = Path(folder, name)
+                status = path.lstat()
+                os.lchown(path, first + status.st_uid, first + status.st_gid)
+                if not path.is_symlink():
+                    # The change of the owner took away set-uid bits.
+                    path.chmod(status.st_mode & 0o7777)
+        os.chown(self.root, first, first)
 
     def start(self) -> None:
         """Start it, and wait until systemd has started everything."""

@@ -159,6 +159,22 @@ def test_a_running_debian_loses_what_blocks_it_and_gets_it_back(
 
 
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_an_unprivileged_debian_gets_files_of_its_own_root(
+    lxc: Factory, prepare: Module, preflight: Module, suite: str
+) -> None:
+    container = debian(lxc, suite, first=1_000_000)
+    container.start()
+    until(lambda: ("terminal", "agetty") in findings(preflight, container), 30, "the getty is on the console")
+    done = good(prepare.run(**options(container, restart=True)))
+    assert "ip-filter" not in {one["relaxation"] for one in done["relaxations"]}, "it can load no BPF program"
+    for path in done["files"]:
+        status = (container.root / path.lstrip("/")).stat()
+        assert (status.st_uid, status.st_gid) == (1_000_000, 1_000_000)
+    assert findings(preflight, container) == set()
+    assert not good(prepare.run(**options(container, restart=True)))["changed"]
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
 def test_what_is_set_instead_is_what_systemd_reads(lxc: Factory, suite: str) -> None:
     container = debian(lxc, suite)
     (container.root / PLACE / "stasis-all.service").write_text(ALL_ON)

@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 import time
 import typing as t
+from dataclasses import replace
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointable, _checkpointable_units, _lxc_config
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable import Report
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable import HostFacts, Report
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE, Facts
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Running
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -60,6 +61,7 @@ class Host:
 @pytest.fixture(autouse=True)
 def unified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_checkpointable_units, "unified", lambda: True)
+    monkeypatch.setattr(_checkpointable_units, "has_memory_v2", lambda: True)
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.12.1-amd64", "#1", "x86_64")))
 
 
@@ -82,9 +84,9 @@ def relaxed(report: Report) -> set[tuple[str, str]]:
     return {(one["unit"], one["relaxation"]) for one in report.relaxations}
 
 
-def attach(host: Host, *argv: str) -> Call:
+def attach(host: Host, *argv: str, rc: int = 0) -> Call:
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return Call(["lxc-attach", "-P", host.lxc_path, "-n", "web1", "--clear-env", "-v", path, "--", *argv])
+    return Call(["lxc-attach", "-P", host.lxc_path, "-n", "web1", "--clear-env", "-v", path, "--", *argv], rc=rc)
 
 
 def test_check_mode_says_what_the_real_run_does_and_writes_nothing(host: Host) -> None:
@@ -255,6 +257,41 @@ def test_restart_lets_it_take_effect_once(running: Host) -> None:
     assert not running.run(restart=True).changed
 
 
+def test_a_service_that_no_longer_starts_gets_its_old_settings_back(running: Host) -> None:
+    running.run(relax=["users"])
+    before = everything(running.root)
+    with pytest.raises(StasisError, match="as before, and the services run with them again") as failure:
+        running.run(
+            attach(running, "systemctl", "daemon-reload"),
+            attach(running, "systemctl", "try-restart", LOGIND, rc=1),
+            attach(running, "systemctl", "daemon-reload"),
+            attach(running, "systemctl", "reset-failed", LOGIND),
+            attach(running, "systemctl", "restart", LOGIND),
+            restart=True,
+        )
+    assert failure.value.data == {"rc": 1}
+    assert everything(running.root) == before
+
+
+def test_what_cannot_be_put_back_is_said(running: Host) -> None:
+    with pytest.raises(StasisError, match="The files are as before, but systemctl daemon-reload in web1 failed"):
+        running.run(
+            attach(running, "systemctl", "daemon-reload", rc=1),
+            attach(running, "systemctl", "daemon-reload", rc=1),
+            restart=True,
+        )
+
+
+def test_nothing_is_written_where_a_restart_is_asked_for_and_impossible(running: Host) -> None:
+    running.running = Running(4321, frozen=True, since={LOGIND: 0.0})
+    before = everything(running.root)
+    for check in (True, False):
+        with pytest.raises(StasisError, match="web1 is frozen"):
+            running.run(restart=True, check=check)
+    assert everything(running.root) == before
+    assert running.run().changed, "without a restart it does not matter"
+
+
 def test_restart_makes_up_for_a_run_without(running: Host) -> None:
     running.run()
     done = running.run(
@@ -298,31 +335,26 @@ def test_credentials_in_a_ramfs_are_unmounted_where_the_unit_is_to_have_none(run
 
 
 @pytest.mark.parametrize(
-    ("systemd", "kernel", "ramfs", "clock"),
+    ("systemd", "kernel", "ramfs", "clock", "pressure"),
     [
-        (252, "6.12.1", True, True),
-        (254, "6.12.1", False, True),
-        (257, "6.1.0-28-amd64", True, False),
-        (0, "6.3", False, True),
-        (253, "6.3", True, True),
-        (257, "6.12.1", False, False),
+        (252, "6.12.1", True, True, False),
+        (254, "6.12.1", False, True, True),
+        (257, "6.1.0-28-amd64", True, False, True),
+        (0, "6.3", False, True, True),
+        (253, "6.3", True, True, False),
+        (257, "6.12.1", False, False, True),
     ],
 )
 def test_some_depends_on_the_version_of_systemd_and_the_kernel(
-    host: Host, systemd: int, kernel: str, ramfs: bool, clock: bool
+    host: Host, systemd: int, kernel: str, ramfs: bool, clock: bool, pressure: bool
 ) -> None:
-    found = _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), True, systemd, kernel)
-    assert (found.ramfs, found.clock) == (ramfs, clock)
-
-
-@pytest.mark.parametrize(
-    ("unified", "systemd", "pressure"), [(True, 257, True), (True, 252, False), (False, 257, False), (True, 0, True)]
-)
-def test_memory_pressure_is_watched_by_a_newer_systemd_with_cgroup_v2_alone(
-    host: Host, unified: bool, systemd: int, pressure: bool
-) -> None:
-    config = _lxc_config.read(host.lxc_path, "web1")
-    assert _checkpointable.facts_of(config, unified, systemd, "6.12").pressure is pressure
+    given = HostFacts(systemd=systemd, kernel=kernel)
+    found = _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), given)
+    assert (found.ramfs, found.clock, found.pressure) == (ramfs, clock, pressure)
+    hybrid = _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), replace(given, memory=False))
+    assert not hybrid.pressure
+    host.configure("lxc.idmap = b 0 200000 65536")
+    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), given).ramfs
 
 
 def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
@@ -337,6 +369,10 @@ def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
         (["lxc.mount.auto = proc:mixed sys:mixed"], Facts(terminals=False)),
         (["lxc.mount.auto = sys:ro"], Facts(terminals=False)),
         (["lxc.mount.auto = sys:rw"], Facts(terminals=False, sys_writable=True)),
+        (
+            ["lxc.mount.auto = proc:mixed sys:mixed", "lxc.mount.auto = sys:rw"],
+            Facts(terminals=False, sys_writable=True),
+        ),
         (["lxc.tty.max = 4", "lxc.mount.auto = sys"], Facts()),
         (["lxc.tty.max = 4", "lxc.console.path = none", "lxc.mount.auto = sys"], Facts(console=False)),
         (["lxc.idmap = u 0 1 2", "lxc.tty.max = 1", "lxc.mount.auto = sys"], Facts(bpf=False)),
@@ -350,10 +386,7 @@ def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
 )
 def test_facts_come_from_the_configuration(host: Host, lines: list[str], facts: Facts) -> None:
     host.configure(*lines)
-    assert (
-        _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), unified=True, systemd=252, kernel="6.1")
-        == facts
-    )
+    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), HostFacts(kernel="6.1")) == facts
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,7 @@ def test_a_service_without_any_needs_nothing() -> None:
         ("IPCNamespacePath=/run/x", "ipc", "IPCNamespacePath="),
         ("PrivatePIDs=yes", "pids", "PrivatePIDs=no"),
         ("ProtectHostname=private", "hostname", "ProtectHostname=no"),
-        ("ProtectControlGroups=private", "control-groups", "ProtectControlGroups=no"),
-        ("ProtectControlGroups=strict", "control-groups", "ProtectControlGroups=yes"),
+        ("ProtectControlGroups=yes", "memory-pressure", "MemoryPressureWatch=off"),
     ],
 )
 def test_any_service_with_such_a_setting_is_found(text: str, rule: str, line: str) -> None:
@@ -112,6 +111,20 @@ def test_any_service_with_such_a_setting_is_found(text: str, rule: str, line: st
     assert [one.rule.id for one in found.relaxations] == [rule]
     assert settings(found, plan.path_of("a.service"))[:2] == ["[Service]", line]
     assert found.relaxations[0].directives == (f"{text} ({roots.UNITS}/a.service)",)
+
+
+@pytest.mark.parametrize(("value", "instead"), [("private", "no"), ("strict", "yes")])
+def test_a_cgroup_namespace_is_taken_back(value: str, instead: str) -> None:
+    found = decide(unit("a.service", f"[Service]\nProtectControlGroups={value}\n"), facts=Facts(pressure=False))
+    assert settings(found, plan.path_of("a.service")) == ["[Service]", f"ProtectControlGroups={instead}"]
+    found = decide(unit("a.service", f"[Service]\nProtectControlGroups={value}\n"))
+    assert not any(one.problem for one in found.relaxations)
+
+
+def test_pressure_is_watched_where_nothing_hides_the_cgroups() -> None:
+    assert decide(unit("a.service", "[Service]\nMemoryPressureWatch=on\n")) == Plan()
+    forced = decide(unit("a.service", "[Service]\nMemoryPressureWatch=on\nProtectControlGroups=yes\n"))
+    assert settings(forced, plan.path_of("a.service")) == ["[Service]", "MemoryPressureWatch=off"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +136,8 @@ def test_any_service_with_such_a_setting_is_found(text: str, rule: str, line: st
         "PrivateDevices=no",
         "ProtectClock=yes\nProtectClock=off",
         "PrivateUsers=0",
-        "ProtectControlGroups=yes",
+        "ProtectControlGroups=yes\nMemoryPressureWatch=off",
+        "ProtectControlGroups=yes\nMemoryPressureWatch=no",
         "ProtectControlGroups=private\nProtectControlGroups=no",
     ],
 )
@@ -233,10 +247,27 @@ def test_credentials_that_a_unit_has_are_left_to_it(line: str) -> None:
     assert decide(unit("a.service", f"[Service]\nLoadCredential=a\n{line}\n")) == Plan()
 
 
-def test_only_journald_leaves_imported_credentials_mounted() -> None:
+def test_imported_credentials_stay_mounted_while_a_service_runs() -> None:
     text = "[Service]\nImportCredential=journal.*\n"
-    assert decide(unit("systemd-journald.service", text)).files[0].after.endswith("[Service]\nImportCredential=\n")
-    assert decide(unit("a.service", text)) == Plan()
+    found = decide(unit("systemd-journald.service", text))
+    assert settings(found, plan.path_of("systemd-journald.service")) == ["[Service]", "ImportCredential="]
+    once = "[Service]\nType=oneshot\nRemainAfterExit=yes\nImportCredential=sysctl.*\n"
+    assert decide(unit("sysctl.service", once)) == Plan()
+
+
+def test_what_is_kept_from_starting_needs_nothing_else() -> None:
+    getty = unit("console-getty.service", "[Service]\nImportCredential=agetty.*\nPrivateIPC=yes\n")
+    assert settings(decide(getty), plan.path_of(getty.name)) == ["[Unit]", "ConditionVirtualization=!lxc"]
+    assert "PrivateIPC=no" in settings(decide(getty, relax=["ipc"]), plan.path_of(getty.name))
+
+
+def test_what_runs_is_looked_at_whatever_its_conditions_say() -> None:
+    udev = unit("systemd-udevd.service", "[Unit]\nConditionPathIsReadWrite=/sys\n[Service]\nProtectHostname=yes\n")
+    found = decide(udev, facts=Facts(active=frozenset([udev.name])))
+    assert [one.rule.id for one in found.relaxations] == ["hostname"]
+    getty = unit("console-getty.service", "[Service]\n")
+    running = decide(getty, facts=Facts(active=frozenset([getty.name])))
+    assert running.relaxations[0].done, "it runs still, but would not start again"
 
 
 def test_a_users_own_drop_in_is_read_and_relaxed_as_well() -> None:
@@ -290,10 +321,11 @@ def test_only_what_relax_allows_is_done_and_the_rest_is_said(relax: list[str], d
 )
 def test_memory_is_not_watched_by_a_file_that_is_mounted_for_a_unit(text: str, wanted: bool) -> None:
     hardened = unit("a.service", f"[Service]\n{text}\n")
-    found = decide(hardened, facts=Facts(pressure=True), relax=["memory-pressure"])
+    found = decide(hardened, relax=["memory-pressure"])
     done = [one.settings for one in found.relaxations if one.rule.id == "memory-pressure" and one.done]
     assert done == ([("MemoryPressureWatch=off",)] if wanted else [])
-    assert not any(one.rule.id == "memory-pressure" for one in decide(hardened).relaxations)
+    without = decide(hardened, facts=Facts(pressure=False))
+    assert not any(one.rule.id == "memory-pressure" for one in without.relaxations)
 
 
 def test_names_in_relax_that_are_nothing_there_are_told() -> None:
@@ -369,8 +401,8 @@ def test_every_rule_is_whole(rule: _relaxations.Rule) -> None:
     assert rule.evidence and rule.reference and rule.directives
     for directive in rule.directives:
         assert directive.settings and all("=" in line for line in directive.settings)
-        assert directive.kind in ("lines", "word", "mentions", "bare", "unless", "starts")
-    assert Facts(pressure=True).has(rule.needs)
+        assert directive.kind in ("lines", "word", "mentions", "bare", "starts")
+    assert Facts().has(rule.needs)
 
 
 def test_ids_are_unique() -> None:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _checkpointable_units
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Running
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Inside, Running
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
@@ -19,10 +19,14 @@ SOME = Running(
 )
 
 
-def attach(*argv: str, rc: int = 0, stderr: str = "") -> Call:
+def attach(*argv: str, rc: int = 0, stderr: str = "", timed_out: bool = False) -> Call:
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     command = ["lxc-attach", "-P", "/var/lib/lxc", "-n", "web1", "--clear-env", "-v", path, "--", *argv]
-    return Call(command, rc=rc, stderr=stderr)
+    return Call(command, rc=rc, stderr=stderr, timed_out=timed_out)
+
+
+def inside(runner: StrictRunner) -> Inside:
+    return Inside(runner, "web1", "/var/lib/lxc", 60)
 
 
 def test_services_of_a_unit_and_of_a_template() -> None:
@@ -81,23 +85,42 @@ def test_restart_reads_the_units_again_first() -> None:
     )
     unmount = ["/run/credentials/c.service"]
     services = ["a.service", "b.service"]
-    assert SOME.restart(runner, "web1", "/var/lib/lxc", services, unmount, 60) == services
+    assert SOME.restart(inside(runner), services, unmount) == services
     runner.assert_done()
 
 
 def test_without_services_units_are_only_read_again() -> None:
     runner = StrictRunner(attach("systemctl", "daemon-reload"))
-    assert SOME.restart(runner, "web1", "/var/lib/lxc", [], [], 60) == []
+    assert SOME.restart(inside(runner), [], []) == []
     runner.assert_done()
 
 
 def test_a_restart_that_fails_says_what_to_do_by_hand() -> None:
     runner = StrictRunner(attach("systemctl", "daemon-reload", rc=1, stderr="Failed to connect to bus\n"))
     with pytest.raises(StasisError, match=r"systemctl daemon-reload in web1 failed: Failed to connect") as failure:
-        SOME.restart(runner, "web1", "/var/lib/lxc", ["a.service"], [], 60)
-    assert failure.value.remedy == "The files are written. Run lxc-attach -n web1 -- systemctl daemon-reload by hand."
+        SOME.restart(inside(runner), ["a.service"], [])
+    assert failure.value.remedy == "Run lxc-attach -n web1 -- systemctl daemon-reload by hand."
 
 
 def test_nothing_is_restarted_in_a_frozen_container() -> None:
     with pytest.raises(StasisError, match="web1 is frozen"):
-        Running(7, frozen=True).restart(StrictRunner(), "web1", "/var/lib/lxc", [], [], 60)
+        Running(7, frozen=True).check_restart("web1")
+    SOME.check_restart("web1")
+
+
+def test_after_a_failure_what_ran_is_started_again() -> None:
+    runner = StrictRunner(
+        attach("systemctl", "daemon-reload"),
+        attach("systemctl", "reset-failed", "a.service"),
+        attach("systemctl", "restart", "a.service"),
+    )
+    SOME.resume(inside(runner), ["a.service"])
+    runner.assert_done()
+
+
+def test_programs_share_one_deadline() -> None:
+    runner = StrictRunner(attach("true", rc=-9, timed_out=True))
+    spent = Inside(runner, "web1", "/var/lib/lxc", 60, began=time.monotonic() - 100)
+    with pytest.raises(StasisError, match="true in web1 did not end within 60 s"):
+        spent.run("true")
+    assert 59 < Inside(runner, "web1", "/var/lib/lxc", 60).began + 60 - time.monotonic() <= 60
