@@ -33,8 +33,11 @@ def read() -> dict[str, dict[str, dict]]:
 def problems(results: dict[str, dict[str, dict]], expected: dict[str, dict]) -> list[str]:
     """What of the results is not as expected.json says."""
     found = []
+    # Every kind is run on one host at least; on an emulated one there may be time for some.
+    whole = max(results, key=lambda host: len(results[host]), default="")
     for host, kinds in results.items():
-        found += [f"{host}: there is no result for {kind}" for kind in expected if kind not in kinds]
+        if host == whole:
+            found += [f"{host}: there is no result for {kind}" for kind in expected if kind not in kinds]
         for kind, result in kinds.items():
             rule = expected.get(kind, {}).get(host) or expected.get(kind, {}).get("*") or {"result": "nothing"}
             if result["result"] != rule["result"]:

@@ -22,6 +22,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
+    _device_rules,
     _exe_links,
     _files,
     _image,
@@ -91,7 +92,7 @@ def dump(
     ahead = _ahead.Ahead(staging, lambda: wanted.stop and os.path.exists(os.path.join(staging, _LAST_IMAGE)))
     try:
         _nic_records.write_records(staging, container.nics)
-        _record_cgroups(container, staging)
+        lost = _record_cgroups(container, staging)
         _surroundings.record_cpu(runner, order.argv[0], staging)
         _cgroup_yard.make(order.yard)
         if order.inhibit:
@@ -99,7 +100,7 @@ def dump(
             inhibited = True
         pids = _cgroups.processes(container.cgroups)
         with _incoming.unmounted(container.init.pid if container.init else 0, pids) as faults:
-            warnings = faults + _run_criu(runner, container, wanted, order, work, staging, locks)
+            warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks)
     except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
@@ -143,11 +144,23 @@ def _begin(container: Container, wanted: Wanted, order: DumpOrder, work: _worksp
     return journal
 
 
-def _record_cgroups(container: Container, staging: str) -> None:
+def _record_cgroups(container: Container, staging: str) -> list[str]:
+    """Write down what CRIU does not: the v2 cgroups, and the rules about device nodes. Returns what could not be."""
     unified = _cgroup_tree.unified(container.cgroups)
     text = _cgroup_tree.record(_cgroup_tree.observe(unified)) if unified else ""
     if text:
         _files.write_durably(os.path.join(staging, _cgroup_tree.RECORD), os.fsencode(text))
+    try:
+        programs = _device_rules.encode(_device_rules.read(unified.directory) if unified else [])
+        first = next((one for one in container.cgroups if "devices" in one.controllers), None)
+        listed = _device_rules.listed(first.directory) if first else ""
+    except OSError as exc:
+        why = exc.strerror or exc
+        return [f"The rules about device nodes could not be read ({why}): a restored container will not have them."]
+    for name, rules in ((_device_rules.RECORD, programs), (_device_rules.LIST, listed)):
+        if rules:
+            _files.write_durably(os.path.join(staging, name), os.fsencode(rules))
+    return []
 
 
 def signer(draft: t.Mapping[str, t.Any], runner: _runner.Runner) -> t.Callable[[bytes], bytes] | None:

@@ -19,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _criu_log,
     _criu_stats,
+    _device_rules,
     _dump,
     _files,
     _image,
@@ -39,6 +40,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunErr
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
 
@@ -90,7 +92,8 @@ def restore(
     if order.root is not None:
         _nic_records.write_peers(nics, order.nics)
     journal = _begin(container, image, wanted, record, order, work)
-    with _user_namespace.view(wanted.directory, order.root) as images:
+    devices = _rules_of(order, image, work)
+    with _user_namespace.view(wanted.directory, order.root) as images, devices:
         work.write_lines("argv", order.arguments(work.path, images))
         done = _runner.run_to_files(
             [
@@ -98,7 +101,7 @@ def restore(
                 *["--rcfile", _write_rcfile(container, order, work)],
                 *["-o", work.file("lxc.log"), "-l", "INFO"],
             ],
-            environment=_environment(wanted, record, order, work, nics, image),
+            environment={**_environment(wanted, record, order, work, nics, image), **devices.environment},
             stdout=work.file("lxc.out"),
             stderr=work.file("lxc.err"),
             timeout=wanted.timeout + wanted.kill_timeout,
@@ -118,6 +121,8 @@ def restore(
             _nic_records.remove_peers(nics, runner)
         _journal.end(container.name, container.lxc_path)
         failure = _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
+        if devices.fault:
+            failure.what += f" {devices.fault}."
         failure.data["recovered"] = mended
         raise failure
     remember(container, init, order.generation)
@@ -197,6 +202,27 @@ def _cgroup_environment(order: RestoreOrder, image: Image) -> dict[str, str]:
     with open(path, encoding="utf-8", errors="surrogateescape") as stream:
         _cgroup_tree.check(stream.read())
     return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount}
+
+
+def _rules_of(order: RestoreOrder, image: Image, work: _workspace.Workspace) -> _device_rules.Attaching:
+    """What attaches the rules about device nodes that the image has; where CRIU is told to leave the cgroups alone, so do we."""
+    mounts = _cgroups.parse_mounts(text_of("/proc/self/mountinfo"))
+    first = next((place for names, place in mounts.items() if "devices" in names.split(",")), "")
+    kept = order.options.manage_cgroups not in ("none", "ignore")
+    path = os.path.join(image.path, _device_rules.LIST)
+    try:
+        text = _workspace.read_text(os.path.join(image.path, _device_rules.RECORD)) if kept and "" in mounts else ""
+        programs = _device_rules.decode(text)
+        _device_rules.check_list(_workspace.read_text(path))
+    except ValueError as exc:
+        raise StasisError(
+            f"The rules about device nodes in {image.path} cannot be read: {exc}.",
+            "Use another checkpoint; this one was changed by something else.",
+        ) from exc
+    environment = (
+        {"STASIS_DEVICE_LIST": path, "STASIS_DEVICE_MOUNT": first} if kept and first and os.path.exists(path) else {}
+    )
+    return _device_rules.Attaching(programs, mounts.get("", ""), work.path, environment)
 
 
 def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Workspace) -> str:

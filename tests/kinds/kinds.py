@@ -14,6 +14,7 @@ from mounts import BindMounts, Lxcfs
 from ports import BridgePort
 from refusal import bare_dump
 from storage import Btrfs, Loop, Lvm, Overlay
+from systemd import Debian12, Debian13
 from userns import Unprivileged
 
 PREFIX6 = f"fd00:{NETWORK.split('.')[-1]}:"
@@ -105,6 +106,8 @@ ALL: list[Kind] = [
     Unprivileged(),
     BusyboxInit(),
     Alpine(),
+    Debian12(),
+    Debian13(),
     NoNic(),
     HostNetwork(),
     SeveralNics(),

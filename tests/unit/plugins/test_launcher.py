@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import typing as t
@@ -98,6 +99,39 @@ def test_keeps_what_only_liblxc_knows_and_takes_the_rest_from_the_plan(bench: Be
         "--external",
         "veth[eth0]:vethA",
     ]
+
+
+def test_payload_cgroup_is_told_to_a_module_that_waits_for_it(bench: Bench) -> None:
+    bench.words(bench.run(*LIBLXC))
+    assert not (bench.work / "cgroup").exists()
+    bench.words(bench.run("restore", "--cgroup-root", "cpu,memory:lxc.payload.web1", STASIS_DEVICES="1"))
+    assert (bench.work / "cgroup").read_text() == "lxc.payload.web1\n"
+
+
+def test_rules_about_device_nodes_of_cgroup_v1_are_written_one_by_one(bench: Bench) -> None:
+    group = bench.work / "devices/lxc.payload.web1"
+    group.mkdir(parents=True)
+    # A fifo shows each write as it comes; two files would only have the last.
+    rules = ["c *:* m", "c 1:3 rwm"]
+    (bench.work / "list").write_text("".join(f"{rule}\n" for rule in rules))
+    for name in ("devices.deny", "devices.allow"):
+        os.mkfifo(group / name)
+    held = [os.open(group / name, os.O_RDWR) for name in ("devices.deny", "devices.allow")]
+    try:
+        given = {"STASIS_DEVICE_LIST": str(bench.work / "list"), "STASIS_DEVICE_MOUNT": str(bench.work / "devices")}
+        bench.words(bench.run("restore", "--cgroup-root", "devices:/lxc.payload.web1", **given))
+        assert [os.read(one, 4096).decode() for one in held] == ["a\n", "c *:* m\nc 1:3 rwm\n"]
+    finally:
+        for one in held:
+            os.close(one)
+
+
+def test_rule_about_device_nodes_that_cannot_be_set_stops_the_restore(bench: Bench) -> None:
+    (bench.work / "list").write_text("c *:* m\n")
+    given = {"STASIS_DEVICE_LIST": str(bench.work / "list"), "STASIS_DEVICE_MOUNT": str(bench.work)}
+    done = bench.run("restore", "--cgroup-root", "devices:lxc.payload.web1", **given)
+    assert done.returncode != 0
+    assert "devices.deny cannot be written" in done.stderr
 
 
 def test_words_with_spaces_quotes_and_stars_stay_one_word(bench: Bench) -> None:

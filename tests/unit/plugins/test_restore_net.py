@@ -445,6 +445,19 @@ class TestRestored:
         assert bench.run("post-restore").returncode == 0
 
 
+class TestDevices:
+    def test_nothing_runs_before_the_rules_about_device_nodes_are_in_force(self, bench: Bench) -> None:
+        given = {"STASIS_DEVICES": "1", "STASIS_WORK": str(bench.work)}
+        done = bench.run("post-restore", **given)
+        assert done.returncode == 1
+        assert "rules about device nodes are not in force" in done.stderr
+        (bench.work / "devices").touch()
+        assert bench.run("post-restore", **given).returncode == 0
+
+    def test_container_without_rules_is_not_held_up(self, bench: Bench) -> None:
+        assert bench.run("post-restore", STASIS_WORK=str(bench.work)).returncode == 0
+
+
 class TestProtocol:
     def test_answers_with_its_protocol(self, bench: Bench) -> None:
         done = subprocess.run([*bench.shell, str(HOOK), "--protocol"], capture_output=True, text=True, check=False)
