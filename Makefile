@@ -10,7 +10,7 @@ help:
 	@echo
 	@echo 'Two commands, as root on Debian 12 or 13; both install what they need:'
 	@echo '  make demo         checkpoint a running container to disk, restore it, show that it went on'
-	@echo '  make test         every test: lint, unit, role, integration, kinds, in this order'
+	@echo '  make test         every test: lint, unit, role, integration, kinds, hosts, in this order'
 	@echo
 	@echo 'More:'
 	@echo '  make demo-clean   remove what an interrupted demo left behind'
@@ -21,7 +21,7 @@ help:
 	@echo '  make faults       kill every part at every step, and look what came of it'
 	@echo '  make kinds        one container of each kind through the module, and what came of it'
 	@echo '  make hosts        boot a Debian 12 and a Debian 13 machine under QEMU (make hosts-down: switch them off)'
-	@echo '  make hosts-test   the role and the reboot of a host, on both, by Molecule over ssh'
+	@echo '  make hosts-test   on both, by Molecule over ssh: the role, three generations, the reboot of a host'
 	@echo '  make bench        time frozen and total time beside lxc-checkpoint, as table, PNG, JSON'
 	@echo '  make clean        remove .work, where all of the above keep their files'
 

@@ -123,7 +123,8 @@ class Client:
                 time.sleep(0.05)
 
     def _talk(self) -> None:
-        self.socket.settimeout(60)
+        # How long the container may be away is for wait_for to say.
+        self.socket.settimeout(None)
         stream = self.socket.makefile("rb")
         try:
             while not self.stop.is_set():

@@ -132,7 +132,8 @@ def story(log: Log, checkout: Path) -> None:
     tell(f"lxc-info says {paint('1;32', state)}, its init has pid {lxc_info(log, '-p')}")
 
     step(6, "The counter goes on, over the same connection")
-    client.wait_for(last + 20, 60)
+    # TCP tries again after twice the time that it has waited, and at the latest after two minutes.
+    client.wait_for(last + 20, 180)
     if client.socket.getsockname()[1] != client.local_port or established(log) != 1:
         raise DemoError("the connection is not the one that was opened")
     client.stop.set()
