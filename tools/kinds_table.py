@@ -73,9 +73,9 @@ def table(results: dict[str, dict[str, dict]], expected: dict[str, dict]) -> str
                 reasons.setdefault(text, []).append(host)
     for host, kinds in results.items():
         for kind in expected:
-            if kind in kinds and kinds[kind]["result"] == "supported":
-                for text in kinds[kind]["evidence"]:
-                    reasons.setdefault(f"{kinds[kind]['title']}: {text}", []).append(host)
+            if kind in kinds and kinds[kind]["result"] == "supported" and kinds[kind]["evidence"]:
+                text = "; ".join(kinds[kind]["evidence"])
+                reasons.setdefault(f"{kinds[kind]['title']}: {text}", []).append(host)
     if reasons:
         rows += ["What the words do not say:", ""]
         rows += [f"- {text} ({', '.join(where)})" for text, where in reasons.items()]

@@ -93,7 +93,7 @@ def restore(
         _nic_records.write_peers(nics, order.nics)
     journal = _begin(container, image, wanted, record, order, work)
     devices = _rules_of(order, image, work)
-    with _user_namespace.view(wanted.directory, order.root) as images, devices:
+    with devices, _user_namespace.view(wanted.directory, order.root) as images:
         work.write_lines("argv", order.arguments(work.path, images))
         done = _runner.run_to_files(
             [

@@ -51,8 +51,8 @@ options:
     description:
       - What may be relaxed. What is needed and is not in this list is named in RV(blocked) and left as it is.
       - Each entry is V(all), one of the relaxations V(ip-filter), V(network-filter), V(device-filter), V(clock),
-        V(networkd-monitor), V(hostname), V(users), V(ipc), V(pids), V(control-groups), V(memory-pressure), V(credentials), V(imported-credentials), V(console), V(terminals), a unit as
-        V(systemd-logind.service), or both as V(systemd-logind.service/hostname).
+        V(networkd-monitor), V(hostname), V(users), V(ipc), V(pids), V(control-groups), V(memory-pressure),
+        V(credentials), V(imported-credentials), V(console), V(terminals), a unit as V(systemd-logind.service), or both as V(systemd-logind.service/hostname).
       - Units made from a template have the name of the template, as V(getty@.service).
     type: list
     elements: str
