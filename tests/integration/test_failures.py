@@ -104,7 +104,7 @@ def test_criu_that_does_not_roll_back_is_killed_and_that_is_said(lxc: Factory) -
     checkpoint = lxc.start()
     slow = lxc.script("stuck", 'test "$CRTOOLS_SCRIPT_ACTION" != network-lock || exec sleep 20')
     began = time.monotonic()
-    answer = fails(checkpoint, "checkpointed", stop=True, action_scripts=[slow], timeout=1, kill_timeout=1)
+    answer = fails(checkpoint, "checkpointed", stop=True, action_scripts=[slow], timeout=3, kill_timeout=1)
     assert time.monotonic() - began < 17
     assert "killed" in answer["msg"]
     assert not checkpoint.directory.exists()
