@@ -198,13 +198,11 @@ class _Debian(Kind):
         until(lambda: _ticks(subject) != fired, 60, "the timer fires")
         # An epoll set that is never quiet keeps it busy for good; what it does for us ends.
         until(lambda: _idle(subject), 60, "systemd is idle")
-        # systemd holds a pidfd of each client for a moment, and one of a process from outside cannot be dumped.
-        until(lambda: not _outsiders(subject), 60, "what lxc-attach has started is gone")
 
     def facts(self, subject: Subject) -> Facts:
         assert isinstance(subject, System)
         active = subject.command("systemctl", "is-active", *SERVICES, check=False).split()
-        return {
+        found = {
             **super().facts(subject),
             "health": subject.health(),
             "services": dict(zip(SERVICES, active)),
@@ -212,6 +210,9 @@ class _Debian(Kind):
             "label": _label(subject),
             "devices": _devices(subject),
         }
+        # systemd holds a pidfd of each client for a moment, and one of a process from outside cannot be dumped. A dump comes next.
+        until(lambda: not _outsiders(subject), 60, "what lxc-attach has started is gone")
+        return found
 
 
 class Debian12(_Debian):
