@@ -23,6 +23,8 @@ import struct
 import threading
 import typing as t
 
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+
 RECORD = "device-programs"
 LIST = "device-list"
 # Beside the argv of a run: the launcher says where the cgroup is, and we say that the rules are in force.
@@ -126,7 +128,7 @@ class Attaching:
         while not text.endswith("\n"):
             if self._over.wait(_LOOK_SECONDS):
                 return
-            text = _text(where)
+            text = text_of(where)
         try:
             attach(os.path.join(self._mount, text.strip().lstrip("/")), self._programs)
         except OSError as exc:
@@ -136,14 +138,6 @@ class Attaching:
             return
         with open(os.path.join(self._work, DONE), "w", encoding="utf-8"):
             pass
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read()
-    except OSError:
-        return ""
 
 
 def _attached(cgroup: int) -> list[int]:

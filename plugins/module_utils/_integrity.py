@@ -101,13 +101,10 @@ def _hash(path: str, offset: int, size: int, local: threading.local) -> bytes:
     return digest.digest()
 
 
-def faults(
-    directory: str, manifest: _manifest.Manifest, level: str, hashed: t.Callable[[], t.Mapping[str, Entry]] = dict
-) -> list[str]:
+def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str]:
     """Where a directory differs from its manifest, a line each with the file's name; empty where it does not.
 
     level: FULL compares hashes, SIZE everything but the content. With NONE nothing is compared with the manifest.
-    hashed: entries of files as they are now, where somebody has hashed some of them already.
     Kinds and owners of the files, and where `parent` leads, are looked at in any case.
     """
     found = _directory_faults(directory)
@@ -126,7 +123,7 @@ def faults(
     if manifest.get("parent") and _manifest.PARENT not in present:
         found.append(f"{_manifest.PARENT} is missing.")
     if level == FULL and not found:
-        found = _content_faults(directory, listed, hashed())
+        found = _content_faults(directory, listed)
     return sorted(found)
 
 
@@ -160,9 +157,9 @@ def _entry_fault(entry: os.DirEntry[str], recorded: Entry | None, level: str) ->
     return ""
 
 
-def _content_faults(directory: str, listed: t.Mapping[str, Entry], hashed: t.Mapping[str, Entry]) -> list[str]:
+def _content_faults(directory: str, listed: t.Mapping[str, Entry]) -> list[str]:
     try:
-        now = {**hashed, **hash_files(directory, set(listed) - set(hashed))}
+        now = hash_files(directory, listed)
     except OSError as exc:
         return [f"{os.path.basename(str(exc.filename or directory))} cannot be read: {exc.strerror}."]
     except StasisError as exc:
