@@ -10,7 +10,7 @@ help:
 	@echo
 	@echo 'Two commands, as root on Debian 12 or 13; both install what they need:'
 	@echo '  make demo         checkpoint a running container to disk, restore it, show that it went on'
-	@echo '  make test         every test: lint, unit, role, integration, kinds, in this order'
+	@echo '  make test         every test: lint, unit, role, integration, kinds, faults, hosts, in this order'
 	@echo
 	@echo 'More:'
 	@echo '  make demo-clean   remove what an interrupted demo left behind'
