@@ -8,41 +8,31 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import typing as t
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
     _autostart,
-    _cgroup_yard,
-    _cgroups,
     _criu_command,
     _directory,
-    _dump,
-    _freshness,
     _host,
     _image,
     _install_record,
     _integrity,
     _interrupted,
-    _manifest,
     _names,
-    _network_lock,
     _nic_records,
     _nics,
-    _plan_dump,
-    _plan_remove,
     _plan_restore,
     _recover,
     _restorable,
     _restore,
     _result,
     _rootfs,
-    _signing,
-    _surroundings,
+    _situation,
     _user_namespace,
     _versions,
     _workspace,
@@ -53,7 +43,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
 from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
-from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
@@ -62,24 +51,35 @@ NO_REBOOT = (
     "(every liblxc release; start it with lxc-start then)."
 )
 
+Hashed = t.Callable[[], t.Mapping[str, _integrity.Entry]]
 
-def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> Result:
-    """Carry one task out, or in check mode up to its plan. Raises StasisError; its data goes into the result."""
+
+def run(
+    params: t.Mapping[str, t.Any],
+    runner: Runner,
+    *,
+    check_mode: bool,
+    hashed: Hashed = dict,
+) -> Result:
+    """Carry one task out, or in check mode up to its plan. Raises StasisError; its data goes into the result.
+
+    hashed: entries of the image's files as they are now, where somebody has hashed some of them already.
+    """
     wanted = _argspec.wanted(params)
     if os.geteuid() != 0:
         raise StasisError("This module needs root.", "Set become: true for the task.")
     _directory.check(wanted.directory)
     wanted = replace(wanted, real_directory=os.path.realpath(wanted.directory))
     if check_mode:
-        return _run(wanted, runner, check_mode=True, locks=())
+        return _run(wanted, runner, hashed, check_mode=True, locks=())
     with contextlib.ExitStack() as held:
         # Always in this order, so that no two tasks wait for each other.
         places = ((wanted.name, wanted.lxc_path), ("directory", wanted.real_directory))
         locks = tuple(held.enter_context(_workspace.locked(*place, timeout=wanted.timeout)) for place in places)
-        return _run(wanted, runner, check_mode=False, locks=locks)
+        return _run(wanted, runner, hashed, check_mode=False, locks=locks)
 
 
-def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
+def _run(wanted: Wanted, runner: Runner, hashed: Hashed, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
     if wanted.state == _argspec.ABSENT:
         return _remove(wanted, runner, check_mode=check_mode)
     trust = _restorable.trust(wanted.verify_key, runner)
@@ -87,9 +87,14 @@ def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, 
     container, recovered = _interrupted.recover(wanted, runner, trust, act=not check_mode)
     try:
         if wanted.state == _argspec.CHECKPOINTED:
-            result = _checkpoint(wanted, runner, host, record, container, check_mode=check_mode, locks=locks)
+            # Here, since a restore needs nothing of it: a third of all that is compiled for each task.
+            from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointing
+
+            result = _checkpointing.checkpoint(
+                wanted, runner, host, record, container, check_mode=check_mode, locks=locks
+            )
         else:
-            result = _restore_container(wanted, runner, host, record, container, trust, check_mode=check_mode)
+            result = _restore_container(wanted, runner, host, record, container, trust, hashed, check_mode=check_mode)
     except StasisError as exc:
         exc.data["recovered"] = recovered + exc.data.get("recovered", [])
         raise
@@ -127,130 +132,6 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
     return record, host
 
 
-def _checkpoint(
-    wanted: Wanted,
-    runner: Runner,
-    host: Host,
-    record: InstallRecord,
-    container: Container,
-    *,
-    check_mode: bool,
-    locks: tuple[int, ...],
-) -> Result:
-    image = _look(wanted, container, check_mode=check_mode)
-    stale = _stale_reasons(container, image)
-    plan = _plan_dump.plan_dump(container, image, wanted, stale)
-    result = _result_of(plan, image, container)
-    if container.init is not None and _autostart.inhibited(_workspace.read_text(container.config_path)):
-        result.warnings.append(
-            f"An earlier checkpoint switched the autostart of {container.name} off, and it was started by hand since: "
-            "restoring or removing that checkpoint switches it on again."
-        )
-    if plan.action == _result.NONE:
-        return result
-    # Here, since a restore needs none of the preflight: a fifth of all that is compiled for each task.
-    from ansible_collections.stasis.lxc.plugins.module_utils import _dumpable
-
-    found = _dumpable.check(wanted, runner, container, host)
-    result.findings = [asdict(one) for one in found]
-    if wanted.sign_key:
-        # Tried before anything is frozen.
-        _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
-    order = _dump_order(wanted, host, record, container, plan, runner)
-    result.command = list(order.argv)
-    result.warnings += _dumpable.warnings(found, dumped=not check_mode)
-    if check_mode:
-        return result
-
-    def once(attempt: int, seconds: int) -> tuple[_manifest.Manifest, list[str]]:
-        now, current = container, order
-        if attempt > 1:
-            now = _dumpable.again(container, runner)
-            current = _dump_order(wanted, host, record, now, plan, runner)
-        return _dump.dump(runner, now, replace(wanted, timeout=seconds), current, locks)
-
-    try:
-        done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
-    except StasisError as exc:
-        exc.data.setdefault("findings", result.findings)
-        raise
-    result.checkpoint, warnings = done
-    result.stats = result.checkpoint["stats"]
-    result.init_pid = 0 if wanted.stop else result.init_pid
-    result.log_path = os.path.join(wanted.directory, "dump.log")
-    result.warnings += warnings
-    return result
-
-
-def _look(wanted: Wanted, container: Container | None, trust: Trust | None = None, *, check_mode: bool) -> Image:
-    level = _integrity.NONE if wanted.verify == _integrity.NONE else _integrity.SIZE
-    if check_mode:
-        return _interrupted.foreseen(wanted, container, trust, level)
-    return _image.look(wanted.directory, trust, level)
-
-
-def _dump_order(
-    wanted: Wanted,
-    host: Host,
-    record: InstallRecord,
-    container: Container,
-    plan: Plan,
-    runner: Runner,
-) -> _dump.DumpOrder:
-    lock_method = _network_lock.choose(
-        wanted.network_lock, container.nics, container.connections, runner, host.criu_path
-    )
-    init = container.init
-    if init is None:
-        raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
-    yard = _cgroup_yard.observe()
-    argv = _criu_command.dump(
-        host.criu_path,
-        wanted.criu,
-        _criu_command.DumpFacts(
-            init_pid=init.pid,
-            images=_image.staging_path(wanted.directory),
-            hook=record.hook,
-            cgroup_roots=tuple(_cgroups.criu_roots(container.cgroups)),
-            cgroup_yard=_cgroup_yard.PATH if yard else "",
-            mounts=container.mounts,
-            terminals=container.terminals,
-            network_lock=lock_method.criu,
-            leave_running=not wanted.stop,
-        ),
-    )
-    draft = {
-        "format": 1,
-        "container": container.name,
-        "lxc_path": container.lxc_path,
-        "generation": _restore.running_generation(container) + 1,
-        "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "stopped": wanted.stop,
-        "init": {"pid": init.pid, "start": init.start, "boot_id": host.boot_id},
-        "versions": {
-            "kernel": host.kernel,
-            "criu": host.criu_version,
-            "lxc": host.lxc_version,
-            "collection": record.collection_version,
-        },
-        "architecture": host.architecture,
-        "cpu": host.cpu,
-        "nics": [asdict(nic) for nic in container.nics],
-        "terminals": list(container.terminals),
-        "cgroups": [asdict(hierarchy) for hierarchy in container.cgroups],
-        "options": {**asdict(wanted.criu), "network_lock": lock_method.name},
-        "command": argv,
-        "identity": container.rootfs.identity(),
-        "config_digest": container.config.digest,
-        **_surroundings.record(container, runner),
-        "sign_key": wanted.sign_key,
-        "autostart_inhibited": plan.inhibit,
-        "autostart_units": list(container.autostart.units) if plan.inhibit else [],
-    }
-    _manifest.check_draft(draft)
-    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook)
-
-
 def _restore_container(
     wanted: Wanted,
     runner: Runner,
@@ -258,16 +139,17 @@ def _restore_container(
     record: InstallRecord,
     container: Container,
     trust: Trust | None,
+    hashed: Hashed,
     *,
     check_mode: bool,
 ) -> Result:
-    image = _look(wanted, container, trust, check_mode=check_mode)
-    stale = _stale_reasons(container, image)
+    image = _situation.look(wanted, container, trust, check_mode=check_mode)
+    stale = _situation.stale_reasons(container, image)
     plan = _plan_restore.plan_restore(container, image, wanted, stale, host.boot_id)
-    result = _result_of(plan, image, container)
+    result = _situation.result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
-    _restorable.check_seal(wanted, image)
+    _restorable.check_seal(wanted, image, hashed)
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
     result.notes.append(NO_REBOOT)
@@ -340,10 +222,12 @@ def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
         recovered = _recover.recover(
             wanted.directory, wanted.name, wanted.lxc_path, None, act=not check_mode, runner=runner
         )
-    image = _look(wanted, container, check_mode=check_mode)
-    stale = _stale_reasons(container, image) if container else ["The container does not exist any more."]
+    image = _situation.look(wanted, container, check_mode=check_mode)
+    stale = _situation.stale_reasons(container, image) if container else ["The container does not exist any more."]
+    from ansible_collections.stasis.lxc.plugins.module_utils import _plan_remove
+
     plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)
-    result = _result_of(plan, image, container)
+    result = _situation.result_of(plan, image, container)
     result.recovered = recovered
     result.changed = result.changed or bool(recovered)
     if plan.action != _result.NONE and not check_mode:
@@ -354,41 +238,3 @@ def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
     if plan.action != _result.NONE:
         result.checkpoint = {}
     return result
-
-
-def _stale_reasons(container: Container, image: Image) -> list[str]:
-    manifest = image.manifest
-    if manifest is None:
-        return []
-    running = container.init is not None
-    found = None if running else _rootfs.fingerprint(container.rootfs)
-    return _freshness.reasons(
-        _freshness.Then(
-            created=manifest["created"],
-            stopped=manifest["stopped"],
-            identity=manifest["identity"],
-            config_digest=manifest["config_digest"],
-            fingerprint=image.fingerprint,
-            consumed=image.consumed,
-        ),
-        _freshness.Now(
-            running=running,
-            init_pid=container.init.pid if container.init else 0,
-            identity=container.rootfs.identity(),
-            config_digest=container.config.digest,
-            fingerprint=found.as_dict() if found else None,
-        ),
-    )
-
-
-def _result_of(plan: Plan, image: Image, container: Container | None) -> Result:
-    return Result(
-        changed=plan.changed,
-        action=plan.action,
-        state=plan.state,
-        checkpoint=dict(image.manifest or {}),
-        init_pid=container.init.pid if container and container.init else 0,
-        stale_reasons=list(plan.stale_reasons),
-        warnings=list(plan.warnings),
-        diff={"before": dict(plan.before), "after": dict(plan.after)},
-    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import typing as t
 from dataclasses import asdict, dataclass, field
 
@@ -21,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _container,
     _criu_log,
+    _criu_run,
     _criu_stats,
     _device_rules,
     _exe_links,
@@ -40,7 +40,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
 from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._manifest import Manifest
 
@@ -61,16 +60,6 @@ class DumpOrder:
     inhibit: bool
     yard: t.Mapping[str, str] = field(default_factory=dict)
     hook: str = ""
-
-
-def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:
-    """What CRIU and our hook get on both ways. CRIU_CONFIG_FILE is not among it: the recorded argv is the truth."""
-    found = _runner.clean_environment(
-        STASIS_WORK=work.path, STASIS_DEADLINE=str(int(time.clock_gettime(time.CLOCK_BOOTTIME)) + wanted.timeout)
-    )
-    if wanted.action_scripts:
-        found["STASIS_SCRIPTS"] = work.write_lines("scripts", wanted.action_scripts)
-    return found
 
 
 def dump(
@@ -214,7 +203,7 @@ def _run_criu(
     staging: str,
     locks: t.Sequence[int],
 ) -> list[str]:
-    env = environment(wanted, work)
+    env = _criu_run.environment(wanted, work)
     env["STASIS_NICS"] = staging
     unified = _cgroup_tree.unified(container.cgroups)
     if unified is not None and os.path.exists(os.path.join(staging, _cgroup_tree.RECORD)):
@@ -267,7 +256,7 @@ def _failure(
     elif hook:
         cause = f"The hook stopped it: {hook[0]}"
     else:
-        cause = cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
+        cause = _criu_run.cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
     fate, as_before = _fate(runner, container)
     return RunError(
@@ -280,13 +269,6 @@ def _failure(
         log_errors=hook + errors,
         command=list(done.argv),
     )
-
-
-def cause_of(diagnoses: t.Sequence[Diagnosis], errors: t.Sequence[str]) -> str:
-    """The likeliest cause in a sentence, with the line that says so; "" where the log says nothing."""
-    if diagnoses:
-        return f"{diagnoses[0].cause} The log says: {diagnoses[0].evidence}"
-    return f"CRIU: {errors[0]}" if errors else ""
 
 
 def _fate(runner: _runner.Runner, container: Container) -> tuple[str, bool]:

@@ -11,7 +11,7 @@ import os
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _dump, _files, _image, _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _files, _image, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
@@ -83,7 +83,10 @@ def recover(
     choice = decide(staged, _image.look(wanted_directory, trust), state, container.init if container else None)
     if choice == ROLL_FORWARD:
         done.append(f"completed the checkpoint that an interrupted run had committed in {wanted_directory}")
-        sign, unsigned = _signer(staged.draft or {}, runner)
+        # Here, since nearly every run finds nothing to complete.
+        from ansible_collections.stasis.lxc.plugins.module_utils import _dump
+
+        sign, unsigned = _signer(_dump.signer, staged.draft or {}, runner)
         done += unsigned
         if act:
             _dump.finish(wanted_directory, staged.draft or {}, _fingerprint(staged, container), sign)
@@ -131,10 +134,14 @@ def _never_begun(staging: str) -> bool:
     return os.path.isdir(staging) and set(os.listdir(staging)) <= {_image.DRAFT}
 
 
-def _signer(draft: t.Mapping[str, t.Any], runner: Runner) -> tuple[t.Callable[[bytes], bytes] | None, list[str]]:
+def _signer(
+    signer: t.Callable[[t.Mapping[str, t.Any], Runner], t.Callable[[bytes], bytes] | None],
+    draft: t.Mapping[str, t.Any],
+    runner: Runner,
+) -> tuple[t.Callable[[bytes], bytes] | None, list[str]]:
     """What signs a committed image, tried, and why nothing does: an image without a signature is worth more than none."""
     try:
-        sign = _dump.signer(draft, runner)
+        sign = signer(draft, runner)
         if sign is not None:
             sign(b"stasis")
     except StasisError as exc:

@@ -18,9 +18,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _container,
     _criu_log,
+    _criu_run,
     _criu_stats,
     _device_rules,
-    _dump,
     _files,
     _image,
     _journal,
@@ -177,7 +177,7 @@ def _begin(
 def _environment(
     wanted: Wanted, record: InstallRecord, order: RestoreOrder, work: _workspace.Workspace, nics: str, image: Image
 ) -> dict[str, str]:
-    env = _dump.environment(wanted, work)
+    env = _criu_run.environment(wanted, work)
     env["STASIS_CRIU"] = order.criu
     env["STASIS_NICS"] = nics
     env["STASIS_LOCK"] = "bridge"
@@ -285,7 +285,7 @@ def _failure(
     elif hook:
         cause = f"The hook stopped it: {hook[0]}"
     elif diagnoses or errors:
-        cause = _dump.cause_of(diagnoses, errors)
+        cause = _criu_run.cause_of(diagnoses, errors)
     elif not command:
         cause = "lxc-checkpoint never called the launcher."
     else:

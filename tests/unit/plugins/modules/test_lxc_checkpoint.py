@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.stasis.lxc.plugins.module_utils import _argspec
+from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _checkpoint
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
 from ansible_collections.stasis.lxc.plugins.modules import lxc_checkpoint
@@ -134,12 +134,12 @@ class FakeModule:
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[t.Callable[[], Result]], Ended]:
     def ended(outcome: t.Callable[[], Result]) -> Ended:
-        def run(params: dict[str, t.Any], _runner: object, *, check_mode: bool) -> Result:
-            assert (params, check_mode) == (FakeModule.params, True)
+        def run(params: dict[str, t.Any], _runner: object, *, check_mode: bool, hashed: t.Any) -> Result:
+            assert (params, check_mode, hashed()) == (FakeModule.params, True, {})
             return outcome()
 
         monkeypatch.setattr(lxc_checkpoint, "AnsibleModule", FakeModule)
-        monkeypatch.setattr(lxc_checkpoint, "run", run)
+        monkeypatch.setattr(_checkpoint, "run", run)
         monkeypatch.setattr(FakeModule, "warned", [])
         with pytest.raises(Ended) as end:
             lxc_checkpoint.main()

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""What a task finds: the image, whether it is fresh, and the result so far."""
+
+from __future__ import annotations
+
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _freshness,
+    _image,
+    _integrity,
+    _interrupted,
+    _rootfs,
+)
+from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
+from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
+from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
+
+
+def look(wanted: Wanted, container: Container | None, trust: Trust | None = None, *, check_mode: bool) -> Image:
+    """The image that the task is about; in check mode as it would be after what is to be recovered.
+
+    trust: as for _image.look().
+    """
+    level = _integrity.NONE if wanted.verify == _integrity.NONE else _integrity.SIZE
+    if check_mode:
+        return _interrupted.foreseen(wanted, container, trust, level)
+    return _image.look(wanted.directory, trust, level)
+
+
+def stale_reasons(container: Container, image: Image) -> list[str]:
+    """Why a checkpoint is not fresh, a sentence each; empty where it is, and where there is none."""
+    manifest = image.manifest
+    if manifest is None:
+        return []
+    running = container.init is not None
+    found = None if running else _rootfs.fingerprint(container.rootfs)
+    return _freshness.reasons(
+        _freshness.Then(
+            created=manifest["created"],
+            stopped=manifest["stopped"],
+            identity=manifest["identity"],
+            config_digest=manifest["config_digest"],
+            fingerprint=image.fingerprint,
+            consumed=image.consumed,
+        ),
+        _freshness.Now(
+            running=running,
+            init_pid=container.init.pid if container.init else 0,
+            identity=container.rootfs.identity(),
+            config_digest=container.config.digest,
+            fingerprint=found.as_dict() if found else None,
+        ),
+    )
+
+
+def result_of(plan: Plan, image: Image, container: Container | None) -> Result:
+    """The result as the plan has it; what is done later completes it."""
+    return Result(
+        changed=plan.changed,
+        action=plan.action,
+        state=plan.state,
+        checkpoint=dict(image.manifest or {}),
+        init_pid=container.init.pid if container and container.init else 0,
+        stale_reasons=list(plan.stale_reasons),
+        warnings=list(plan.warnings),
+        diff={"before": dict(plan.before), "after": dict(plan.after)},
+    )
