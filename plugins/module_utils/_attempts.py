@@ -11,8 +11,10 @@ import time
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _retry
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+if t.TYPE_CHECKING:
+    from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 
 T = t.TypeVar("T")
 

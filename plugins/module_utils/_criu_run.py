@@ -12,7 +12,9 @@ import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _runner, _workspace
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
+
+if t.TYPE_CHECKING:
+    from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
 
 
 def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:

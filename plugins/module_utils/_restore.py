@@ -17,7 +17,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroup_tree,
     _cgroups,
     _container,
-    _criu_log,
     _criu_run,
     _criu_stats,
     _device_rules,
@@ -269,7 +268,7 @@ def _failure(
     *,
     nothing_ran: bool,
 ) -> StasisError:
-    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
+    from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log, _diagnosis
 
     log = work.read("restore.log", 64 << 20)
     others = work.read("lxc.log") + "\n" + done.stderr

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
+if t.TYPE_CHECKING:
+    from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
+
 
 DEFAULT_RETRIES = 2
 # Each try holds the container still for a moment.
