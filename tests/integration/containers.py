@@ -130,12 +130,17 @@ class Container:
         return run(f"lxc-{command}", "-P", str(self.lxc_path), "-n", self.name, *argv, check=check, timeout=timeout)
 
     def start(self) -> None:
-        """Start it, and wait until its workload works. LXC's daemon gets files, since it would keep a pipe open."""
+        """Start it, and wait until its workload works."""
         for stale in self.root.glob("tmp/*"):
             if stale.is_file() or stale.is_fifo() or stale.is_socket():
                 stale.unlink()
+        self._lxc_start()
+        until(self._works, 10, f"the workload of {self.name} runs: {self._log()}")
+
+    def _lxc_start(self) -> None:
+        """Have LXC start it. Its daemon gets files, since it would keep a pipe open."""
         log = self.directory / "start.log"
-        with open(log, "w") as stream:
+        with open(log, "w", encoding="utf-8") as stream:
             done = subprocess.run(
                 ["lxc-start", "-P", str(self.lxc_path), "-n", self.name, "-d"],
                 stdin=subprocess.DEVNULL,
@@ -145,7 +150,6 @@ class Container:
                 check=False,
             )
         assert done.returncode == 0, f"lxc-start: {log.read_text()}"
-        until(self._works, 10, f"the workload of {self.name} runs: {self._log()}")
 
     def _works(self) -> bool:
         words = [line.split()[0] for line in (self.root / "etc/workload").read_text().splitlines()]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import subprocess
 from pathlib import Path
 
 from containers import Container, remove_tree, run, until
@@ -62,17 +61,7 @@ class Distribution(Container):
 
     def start(self) -> None:
         """Start it, and wait until systemd has started everything."""
-        log = self.directory / "start.log"
-        with open(log, "w", encoding="utf-8") as stream:
-            done = subprocess.run(
-                ["lxc-start", "-P", str(self.lxc_path), "-n", self.name, "-d"],
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                timeout=60,
-                check=False,
-            )
-        assert done.returncode == 0, f"lxc-start: {log.read_text()}"
+        self._lxc_start()
         until(lambda: self.health() in ("running", "degraded"), 120, f"systemd in {self.name} has started everything")
 
     def health(self) -> str:

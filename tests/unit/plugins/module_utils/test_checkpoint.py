@@ -2,172 +2,50 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+"""The whole way: what each state does with what is there, and that check mode had said the same."""
+
 from __future__ import annotations
 
 import contextlib
 import json
 import os
 import typing as t
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _cgroup_yard,
-    _checkpoint,
-    _container,
     _criu_command,
-    _diagnosis,
     _dump,
-    _files,
-    _host,
     _image,
     _install_record,
     _network_lock,
     _nics,
-    _preflight,
     _restore,
-    _retry,
-    _rootfs,
-    _runner,
-    _surroundings,
     _workspace,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
 from ansible_collections.stasis.lxc.plugins.module_utils._autostart import Autostart
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import BLOCKS, MAY_FAIL, NOTE, Finding
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
-from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
-from ansible_collections.stasis.lxc.tests.unit.support.make import (
-    BOOT,
-    INIT,
-    container,
-    draft,
-    manifest,
-    params,
-    tree,
-    write,
+from ansible_collections.stasis.lxc.tests.unit.support.house import (
+    BPF,
+    CRIU,
+    RECORD,
+    RESTORED,
+    RISKS,
+    VETH,
+    House,
+    acts_are_faked,
+    build,
+    checkpointed,
+    nobody_acts,
+    stop,
 )
-from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
-
-CRIU = "/opt/criu-4.2/sbin/criu"
-RECORD = InstallRecord(1, 1, "0.1.0", CRIU, "4.2", "source", "/usr/libexec/hook", "h", "/usr/libexec/l/criu", "l")
-HOST = Host("6.18.5", "x86_64", "A CPU", BOOT, 100.0, CRIU, "4.2.1", "", "5.0.2", True)
-VETH = _nics.Nic(0, "veth", name="eth0", veth="veth1a2b", bridge="lxcbr0", mac="fe:00:00:00:00:01", mtu=1500)
-SURROUNDINGS = {"lsm": {"kind": "none", "label": ""}, "addresses": [], "rootfs": "dir:/rootfs"}
-BPF = Finding("descriptor", BLOCKS, "systemd (pid 7)", "It is open on bpf-prog.", "Stop it.")
-FANOTIFY = Finding("fanotify", MAY_FAIL, "av (pid 8)", "It watches a file system.", "Stop it.")
-NETLINK = Finding("netlink-data", MAY_FAIL, "udevd (pid 9)", "9 bytes wait.", "Run it again.")
-ZOMBIE = Finding("zombie", NOTE, "x (pid 10)", "It is a zombie.", "Nothing needs to be done.")
-RISKS = [FANOTIFY, NETLINK, replace(FANOTIFY, subject="av (pid 11)"), ZOMBIE]
-RESTORED = Process(7777, 222222, "init")
-
-
-@dataclass
-class House:
-    """What observing is faked to find; `run` goes the whole way from parameters to result."""
-
-    top: str
-    directory: str
-    monkeypatch: pytest.MonkeyPatch
-    found: Container
-    calls: list[Call] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    def run(self, *, check_mode: bool, **options: t.Any) -> Result:
-        runner = StrictRunner(*self.calls)
-        result = _checkpoint.run(
-            params(**{"directory": self.directory, "lxc_path": f"{self.top}/lxc", **options}),
-            runner,
-            check_mode=check_mode,
-        )
-        runner.assert_done()
-        return result
+from ansible_collections.stasis.lxc.tests.unit.support.make import BOOT, INIT, draft, manifest, tree, write
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call
 
 
 @pytest.fixture
 def house(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> House:
-    write(f"{safe_dir}/lxc/web1/rootfs/etc/passwd", "x")
-    write(f"{safe_dir}/lxc/web1/config", "lxc.uts.name = web1\n")
-    rootfs = _rootfs.locate(f"dir:{safe_dir}/lxc/web1/rootfs")
-    made = House(
-        safe_dir,
-        f"{safe_dir}/checkpoints/web1",
-        monkeypatch,
-        container("RUNNING", lxc_path=f"{safe_dir}/lxc", rootfs=rootfs, nics=(VETH,)),
-    )
-    monkeypatch.setattr(_workspace, "LOCKS", f"{safe_dir}/run")
-    monkeypatch.setattr(_install_record, "read", lambda: RECORD)
-    monkeypatch.setattr(_install_record, "verify", lambda _record: None)
-    monkeypatch.setattr(_host, "observe", lambda *_arguments: HOST)
-    monkeypatch.setattr(_container, "observe", lambda *_arguments: made.found)
-    monkeypatch.setattr(_preflight, "findings", lambda *_arguments: made.findings)
-    monkeypatch.setattr(_nics, "free_names", lambda *_arguments: [])
-    monkeypatch.setattr(_surroundings, "record", lambda *_arguments: SURROUNDINGS)
-    monkeypatch.setattr(_cgroup_yard, "observe", lambda: {"unified": "/sys/fs/cgroup"})
-    return made
-
-
-def checkpointed(house: House, **changes: t.Any) -> None:
-    """A sealed checkpoint of the container, fresh for it as it is now unless a change says otherwise."""
-    rootfs = house.found.rootfs
-    found = _rootfs.fingerprint(rootfs)
-    assert found is not None
-    about = {
-        "lxc_path": f"{house.top}/lxc",
-        "identity": rootfs.identity(),
-        "fingerprint": found.as_dict(),
-        "nics": [{**vars(VETH), "port": {}}],
-        **changes,
-    }
-    staging = _image.stage(house.directory, draft(lxc_path=f"{house.top}/lxc"))
-    for name, text in (("eth0", "eth0"), ("veth0", "veth1a2b"), ("bridge0", "lxcbr0"), ("pages-1.img", "memory")):
-        write(f"{staging}/{name}", text)
-    write(f"{staging}/committed", "committed B 1\n")
-    _image.seal(staging, manifest(**about))
-    _image.publish(house.directory)
-
-
-def stop(house: House) -> None:
-    house.found = replace(house.found, state="STOPPED", init=None, monitor=None, nics=())
-
-
-def nobody_acts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on whoever writes or starts something fails the test."""
-
-    def act(*_arguments: t.Any, **_more: t.Any) -> t.NoReturn:
-        raise AssertionError("check mode must not act")
-
-    for module, names in (
-        (_dump, ["dump", "finish"]),
-        (_restore, ["restore"]),
-        (_image, ["stage", "seal", "publish", "remove", "discard", "add_record", "set_fingerprint"]),
-        (_files, ["write_durably", "replace_file", "exchange", "make_directories", "remove_tree"]),
-        (_runner, ["run_to_files"]),
-        (_workspace, ["locked", "Workspace"]),
-    ):
-        for name in names:
-            monkeypatch.setattr(module, name, act)
-
-
-def acts_are_faked(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
-    """CRIU and LXC do their work at once, and well."""
-
-    def dump(_runner: object, _container: object, wanted: t.Any, order: _dump.DumpOrder, _locks: object) -> t.Any:
-        return {**order.draft, "stats": {"frozen_time": 5}, "files": {}, "size": 0}, []
-
-    def restore(*arguments: t.Any) -> _restore.Restored:
-        order = arguments[5]
-        return _restore.Restored(
-            RESTORED, [CRIU, "restore", *order.arguments("WORKDIR", arguments[3].directory)], {}, "/log", []
-        )
-
-    monkeypatch.setattr(_workspace, "locked", lambda *_a, **_k: contextlib.nullcontext(7))
-    monkeypatch.setattr(_dump, "dump", dump)
-    monkeypatch.setattr(_restore, "restore", restore)
-    monkeypatch.setattr(_container, "wait_stopped", lambda *_arguments: True)
+    return build(safe_dir, monkeypatch)
 
 
 Prepare = t.Callable[[House], None]
@@ -469,63 +347,11 @@ def test_generation_goes_on_from_what_was_restored(house: House, remembered: dic
     assert _restore.running_generation(house.found) + 1 == generation
 
 
-def test_host_without_the_role_is_told_its_name(house: House) -> None:
-    house.monkeypatch.setattr(_install_record, "read", lambda: None)
-    with pytest.raises(StasisError) as refusal:
-        house.run(check_mode=True)
-    assert refusal.value.remedy == "Apply the role stasis.lxc.criu to it."
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"criu_version": ""}, "There is no working CRIU at /opt/criu-4.2/sbin/criu."),
-        ({"criu_version": "3.17.1"}, "CRIU 3.17.1 does not work on kernel 6.18.5, which needs"),
-    ],
-)
-def test_host_without_a_criu_that_works_is_refused(house: House, changes: dict[str, str], words: str) -> None:
-    house.monkeypatch.setattr(_host, "observe", lambda *_arguments: replace(HOST, **changes))
-    with pytest.raises(StasisError) as refusal:
-        house.run(check_mode=True)
-    assert words in refusal.value.what
-
-
 def test_absent_needs_no_criu_and_no_container(house: House) -> None:
     checkpointed(house)
     house.monkeypatch.setattr(_install_record, "read", lambda: None)
     os.unlink(f"{house.top}/lxc/web1/config")
     assert house.run(check_mode=True, state="absent").diff["before"] == {"container": "absent", "checkpoint": "sealed"}
-
-
-def test_user_who_is_not_root_is_told_to_become(house: House) -> None:
-    house.monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(StasisError, match="needs root") as refusal:
-        house.run(check_mode=True)
-    assert refusal.value.remedy == "Set become: true for the task."
-
-
-def test_script_that_somebody_else_could_change_is_refused(house: House) -> None:
-    script = write(f"{house.top}/script", "#!/bin/sh\n", 0o777)
-    with pytest.raises(StasisError, match="could be changed by somebody other than root"):
-        house.run(check_mode=True, action_scripts=[script])
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("leave-running\n", "criu_config may not set --leave-running"),
-        ("# a comment\n\n  tcp-close # another\n", "criu_config may not set --tcp-close"),
-        ("timeout 30\nno-file-locks\n", "criu_config may not set --no-file-locks"),
-        ("leave-r\n", "criu_config may not set --leave-r"),
-        ("v 4\n", "criu_config may not set --v"),
-        ("--images-dir /srv\n", "criu_config may not set --images-dir"),
-    ],
-)
-def test_configuration_of_criu_may_not_touch_what_is_managed(house: House, text: str, words: str) -> None:
-    path = write(f"{house.top}/criu.conf", text)
-    with pytest.raises(StasisError) as refusal:
-        house.run(check_mode=True, criu_config=path)
-    assert words in refusal.value.what
 
 
 def test_configuration_of_criu_is_handed_over_by_name(house: House) -> None:
@@ -542,130 +368,3 @@ def test_what_was_recovered_is_told_also_where_the_task_is_refused(house: House)
     assert refusal.value.data["recovered"] == [
         f"removed {_image.staging_path(house.directory)}, left by an interrupted checkpoint"
     ]
-
-
-def test_directory_is_checked_before_anything_is_observed(house: House) -> None:
-    def never(*_arguments: t.Any) -> t.NoReturn:
-        raise AssertionError("observed too early")
-
-    house.monkeypatch.setattr(_install_record, "read", never)
-    house.monkeypatch.setattr(_container, "observe", never)
-    for state in ("checkpointed", "restored", "absent"):
-        with pytest.raises(StasisError, match="above directory"):
-            house.run(check_mode=True, state=state, directory="/tmp/web1")
-
-
-#
-# Preflight and retries
-#
-
-
-def test_what_may_fail_is_told_in_a_line_for_each_kind_and_what_the_dump_has_settled_is_not(house: House) -> None:
-    house.findings = RISKS
-    result = house.run(check_mode=True)
-    assert [one["id"] for one in result.findings] == ["fanotify", "netlink-data", "fanotify", "zombie"]
-    assert result.warnings == [
-        "Preflight, fanotify, may fail: av (pid 8) (and 1 more of this kind, see findings): "
-        "It watches a file system. Stop it.",
-        "Preflight, netlink-data, may fail: udevd (pid 9): 9 bytes wait. Run it again.",
-    ]
-    acts_are_faked(house.monkeypatch, house)
-    done = house.run(check_mode=False)
-    assert done.findings == result.findings
-    assert done.warnings == result.warnings[:1]
-
-
-def test_refusal_carries_every_finding(house: House) -> None:
-    _blocked(house)
-    with pytest.raises(StasisError) as refusal:
-        house.run(check_mode=True)
-    assert len(refusal.value.data["findings"]) == 5
-    assert refusal.value.remedy == "Nothing was frozen. Stop it. With preflight: warn, CRIU tries all the same."
-
-
-def test_what_blocks_is_tried_all_the_same_where_the_task_says_so(house: House) -> None:
-    _blocked(house)
-    predicted = house.run(check_mode=True, preflight="warn")
-    assert predicted.action == "dump"
-    assert predicted.warnings[0] == "Preflight, descriptor, blocks: systemd (pid 7): It is open on bpf-prog. Stop it."
-    acts_are_faked(house.monkeypatch, house)
-    done = house.run(check_mode=False, preflight="warn")
-    assert done.changed
-    assert not any("bpf" in line for line in done.warnings), "it was dumped, so it did not block"
-
-
-def test_preflight_knows_what_the_configuration_of_criu_allows(house: House) -> None:
-    asked = []
-
-    def findings(_runner: object, _container: object, _host: object, options: t.Any) -> list[Finding]:
-        asked.append(options)
-        return []
-
-    house.monkeypatch.setattr(_preflight, "findings", findings)
-    path = write(f"{house.top}/criu.conf", "# ours\nshell-job\nenable-fs ramfs # odd\n")
-    house.run(check_mode=True, stop=True, criu_config=path, criu_args=["--allow-uprobes"])
-    (options,) = asked
-    assert (options.stop, options.directory) == (True, house.directory)
-    assert options.allows.shell_job
-    assert options.allows.uprobes
-    assert options.allows.file_systems == {"ramfs"}
-
-
-def unread(**changes: t.Any) -> RunError:
-    line = "(00.1) Error (criu/sk-netlink.c:77): netlink: The socket has data to read"
-    given: dict[str, t.Any] = {"diagnoses": _diagnosis.diagnose(line), "as_before": True, "rc": 1, **changes}
-    return RunError("web1 was not dumped.", "Try again.", **given)
-
-
-def failing(house: House, *failures: StasisError) -> list[tuple[t.Any, ...]]:
-    """The dumps to come: they fail in this way, and then work. Returns what each was given."""
-    acts_are_faked(house.monkeypatch, house)
-    works, left, given = _dump.dump, list(failures), []
-
-    def dump(*arguments: t.Any) -> t.Any:
-        given.append(arguments)
-        if left:
-            raise left.pop(0)
-        return works(*arguments)
-
-    house.monkeypatch.setattr(_dump, "dump", dump)
-    house.monkeypatch.setattr(_retry, "delay", lambda _attempt: 0.0)
-    return given
-
-
-def test_dump_is_tried_again_with_what_is_there_then(house: House) -> None:
-    given = failing(house, unread())
-    first = house.found
-    now = replace(first, terminals=("dev/tty1",))
-
-    def observe(*_arguments: t.Any) -> Container:
-        return now if given else first
-
-    house.monkeypatch.setattr(_container, "observe", observe)
-    done = house.run(check_mode=False)
-    assert done.changed
-    assert [one["id"] for one in done.retried] == ["netlink_unread"]
-    assert [arguments[1] for arguments in given] == [first, now]
-    assert "/dev/tty1:dev/tty1" in given[1][3].argv
-
-
-def test_failure_that_stays_is_told_with_the_tries_before_it_and_the_findings(house: House) -> None:
-    house.findings = [NETLINK]
-    given = failing(house, unread(), unread(), unread())
-    with pytest.raises(StasisError) as failure:
-        house.run(check_mode=False)
-    assert len(given) == 3
-    assert [one["id"] for one in failure.value.data["retried"]] == ["netlink_unread"] * 2
-    assert failure.value.data["diagnoses"][0]["class"] == "transient"
-    assert failure.value.data["findings"][0]["id"] == "netlink-data"
-
-
-def test_container_that_is_another_by_then_is_not_dumped(house: House) -> None:
-    given = failing(house, unread())
-    first = house.found
-    house.monkeypatch.setattr(
-        _container, "observe", lambda *_arguments: replace(first, init=RESTORED) if given else first
-    )
-    with pytest.raises(StasisError, match="not what it was at the first try"):
-        house.run(check_mode=False)
-    assert len(given) == 1

@@ -7,55 +7,20 @@ from __future__ import annotations
 import os
 import time
 import typing as t
-from dataclasses import replace
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointable, _checkpointable_units, _lxc_config
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable import HostFacts, Report
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE, Facts
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable import Report
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Running
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support import root as roots
+from ansible_collections.stasis.lxc.tests.unit.support.checkpointable import LOGIND, OURS, PLACE, Host
 from ansible_collections.stasis.lxc.tests.unit.support.make import tree as everything
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
-LOGIND = "systemd-logind.service"
-PLACE = "etc/systemd/system"
-OURS = f"{PLACE}/{LOGIND}.d/{FILE}"
 LINES = ("lxc.include = /usr/share/lxc/config/common.conf", "lxc.tty.max = 4", "lxc.mount.auto = sys:mixed proc:mixed")
-
-
-class Host:
-    """An LXC path with one stopped container."""
-
-    def __init__(self, safe_dir: str, running: Running | None = None) -> None:
-        self.lxc_path = f"{safe_dir}/lxc"
-        self.root = roots.make(f"{self.lxc_path}/web1/rootfs")
-        self.running = running
-        self.configure("lxc.mount.auto = sys:mixed proc:mixed")
-
-    def configure(self, *lines: str) -> None:
-        text = "".join(f"{line}\n" for line in (f"lxc.rootfs.path = dir:{self.root}", *lines))
-        write(f"{self.lxc_path}/web1/config", text, 0o644)
-
-    def run(self, *calls: Call, check: bool = False, **params: t.Any) -> Report:
-        spec = _checkpointable.argument_spec()
-        given = {key: one.get("default") for key, one in spec.items()}
-        state = "RUNNING" if self.running else "STOPPED"
-        pid = f"PID: {self.running.init}\n" if self.running else ""
-        runner = StrictRunner(
-            Call(["lxc-info", "-P", self.lxc_path, "-n", "web1", "-s", "-p"], stdout=f"State: {state}\n{pid}"), *calls
-        )
-        report = _checkpointable.run(
-            {**given, "name": "web1", "lxc_path": self.lxc_path, **params}, runner, check_mode=check
-        )
-        runner.assert_done()
-        return report
-
-    def text(self, path: str) -> str:
-        with open(f"{self.root}/{path}", encoding="utf-8") as stream:
-            return stream.read()
 
 
 @pytest.fixture(autouse=True)
@@ -334,59 +299,9 @@ def test_credentials_in_a_ramfs_are_unmounted_where_the_unit_is_to_have_none(run
     assert not running.run(restart=True).changed
 
 
-@pytest.mark.parametrize(
-    ("systemd", "kernel", "ramfs", "clock", "pressure"),
-    [
-        (252, "6.12.1", True, True, False),
-        (254, "6.12.1", False, True, True),
-        (257, "6.1.0-28-amd64", True, False, True),
-        (0, "6.3", False, True, True),
-        (253, "6.3", True, True, False),
-        (257, "6.12.1", False, False, True),
-    ],
-)
-def test_some_depends_on_the_version_of_systemd_and_the_kernel(
-    host: Host, systemd: int, kernel: str, ramfs: bool, clock: bool, pressure: bool
-) -> None:
-    given = HostFacts(systemd=systemd, kernel=kernel)
-    found = _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), given)
-    assert (found.ramfs, found.clock, found.pressure) == (ramfs, clock, pressure)
-    hybrid = _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), replace(given, memory=False))
-    assert not hybrid.pressure
-    host.configure("lxc.idmap = b 0 200000 65536")
-    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), given).ramfs
-
-
 def test_what_runs_without_being_enabled_is_looked_at(running: Host) -> None:
     running.running = Running(4321, since={"off.service": time.time()})
     assert "off.service" in {one["unit"] for one in running.run(check=True).relaxations}
-
-
-@pytest.mark.parametrize(
-    ("lines", "facts"),
-    [
-        ([], Facts(terminals=False, sys_writable=True)),
-        (["lxc.mount.auto = proc:mixed sys:mixed"], Facts(terminals=False)),
-        (["lxc.mount.auto = sys:ro"], Facts(terminals=False)),
-        (["lxc.mount.auto = sys:rw"], Facts(terminals=False, sys_writable=True)),
-        (
-            ["lxc.mount.auto = proc:mixed sys:mixed", "lxc.mount.auto = sys:rw"],
-            Facts(terminals=False, sys_writable=True),
-        ),
-        (["lxc.tty.max = 4", "lxc.mount.auto = sys"], Facts()),
-        (["lxc.tty.max = 4", "lxc.console.path = none", "lxc.mount.auto = sys"], Facts(console=False)),
-        (["lxc.idmap = u 0 1 2", "lxc.tty.max = 1", "lxc.mount.auto = sys"], Facts(bpf=False)),
-        (
-            ["lxc.cap.drop = sys_time sys_admin", "lxc.tty.max = 1", "lxc.mount.auto = sys"],
-            Facts(bpf=False, namespaces=False),
-        ),
-        (["lxc.cap.keep = chown", "lxc.tty.max = 1", "lxc.mount.auto = sys"], Facts(bpf=False, namespaces=False)),
-        (["lxc.cap.keep = chown sys_admin", "lxc.tty.max = 1", "lxc.mount.auto = sys"], Facts()),
-    ],
-)
-def test_facts_come_from_the_configuration(host: Host, lines: list[str], facts: Facts) -> None:
-    host.configure(*lines)
-    assert _checkpointable.facts_of(_lxc_config.read(host.lxc_path, "web1"), HostFacts(kernel="6.1")) == facts
 
 
 @pytest.mark.parametrize(

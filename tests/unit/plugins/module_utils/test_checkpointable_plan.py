@@ -393,17 +393,3 @@ def test_hostile_text_in_a_unit_stays_in_its_comment() -> None:
     ]
     assert found.isprintable() or set(found) - {"\n"} == {char for char in found if char.isprintable()}
     assert not any(line.endswith("\\") for line in found.split("\n"))
-
-
-@pytest.mark.parametrize("rule", _relaxations.RULES, ids=_relaxations.IDS)
-def test_every_rule_is_whole(rule: _relaxations.Rule) -> None:
-    assert rule.lost.endswith(".") and (not rule.kept or rule.kept.endswith("."))
-    assert rule.evidence and rule.reference and rule.directives
-    for directive in rule.directives:
-        assert directive.settings and all("=" in line for line in directive.settings)
-        assert directive.kind in ("lines", "word", "mentions", "bare", "starts")
-    assert Facts().has(rule.needs)
-
-
-def test_ids_are_unique() -> None:
-    assert len(set(_relaxations.IDS)) == len(_relaxations.IDS)

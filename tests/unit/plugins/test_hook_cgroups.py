@@ -1,0 +1,123 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The cgroups that the hook records at a dump and makes at a restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.stasis.lxc.tests.unit.support.hook_bench import FAKE, SHELLS, Bench
+
+
+@pytest.fixture(params=sorted(SHELLS))
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    return Bench(tmp_path, SHELLS[request.param])
+
+
+class TestCgroups:
+    """The v2 cgroups that the container made; `mkdir` and `chown` are the host's own."""
+
+    RECORD = (
+        "dir .\nset cgroup.subtree_control +pids\nlimit pids.max 50\n"
+        "dir init.scope\n"
+        "dir system.slice\nset cgroup.subtree_control +pids\n"
+        "dir system.slice/dev-disk\\x2dby.mount\n"
+        "dir system.slice/with a space.service\nlimit pids.max 7\nlimit cpu.max 5000 100000\n"
+    )
+
+    @staticmethod
+    def given(bench: Bench, record: str, payload: str = "lxc.payload.web1-1") -> tuple[Path, dict[str, str]]:
+        mount = bench.work / "cgroup mount"
+        top = mount / payload
+        top.mkdir(parents=True)
+        bench.record(**{"cgroup-tree": record})
+        return top, {
+            "STASIS_CGROUPS": str(bench.images / "cgroup-tree"),
+            "STASIS_CGROUP_DIR": str(top),
+            "STASIS_CGROUP_MOUNT": str(mount),
+            "STASIS_CGROUP_PATH": f"/{payload}",
+            "PATH": f"{bench.path}:/usr/bin:/bin",
+        }
+
+    def test_are_made_with_their_controllers_when_the_namespaces_are_there(self, bench: Bench) -> None:
+        top, environment = self.given(bench, self.RECORD)
+        done = bench.run("post-setup-namespaces", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_dir()) == [
+            "init.scope",
+            "system.slice",
+            "system.slice/dev-disk\\x2dby.mount",
+            "system.slice/with a space.service",
+        ]
+        assert (top / "cgroup.subtree_control").read_text() == "+pids"
+        assert (top / "system.slice/cgroup.subtree_control").read_text() == "+pids"
+        assert not (top / "pids.max").exists(), "limits come when the tasks are there"
+
+    def test_get_their_limits_when_the_tasks_are_there(self, bench: Bench) -> None:
+        top, environment = self.given(bench, self.RECORD)
+        (top / "system.slice/with a space.service").mkdir(parents=True)
+        done = bench.run("post-restore", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (top / "pids.max").read_text() == "50"
+        assert (top / "system.slice/with a space.service/pids.max").read_text() == "7"
+        assert (top / "system.slice/with a space.service/cpu.max").read_text() == "5000 100000"
+
+    def test_path_without_a_slash_is_liblxcs_form_on_v2(self, bench: Bench) -> None:
+        top, environment = self.given(bench, self.RECORD)
+        done = bench.run("post-setup-namespaces", **{**environment, "STASIS_CGROUP_PATH": "lxc.payload.web1-1"})
+        assert done.returncode == 0
+        assert (top / "init.scope").is_dir()
+
+    def test_belong_to_whom_they_belonged(self, bench: Bench) -> None:
+        record = "owner 1234:1235\ndir .\ndir a.slice\ndir a.slice/b\nown 2234:2235\n"
+        top, environment = self.given(bench, record)
+        bench.script(bench.path / "chown", FAKE)
+        done = bench.run("post-setup-namespaces", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (
+            bench.calls()
+            == f"chown -R -- 1234:1235 {top}/a.slice {top}/a.slice/b\nchown -R -- 2234:2235 {top}/a.slice/b\n"
+        )
+
+    def test_fail_the_restore_where_they_cannot_be_made(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\ndir init.scope\n")
+        (top / "init.scope").write_text("a file in the way")
+        done = bench.run("post-setup-namespaces", **environment)
+        assert done.returncode == 1
+        assert "could not be made" in bench.said()
+
+    def test_limit_that_the_kernel_refuses_is_said_and_not_fatal(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\nlimit pids.max 50\n")
+        (top / "pids.max").mkdir()
+        done = bench.run("post-restore", **environment)
+        assert done.returncode == 0
+        assert "could not be given pids.max = 50" in bench.said()
+
+    def test_one_made_meanwhile_is_added_at_the_dump(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\ndir init.scope\n")
+        for name, control in (("init.scope", ""), ("new.slice", "pids cpu"), ("new.slice/one.service", "")):
+            (top / name).mkdir()
+            (top / name / "cgroup.subtree_control").write_text(control + "\n")
+        (top / "cgroup.stat").write_text("nr_descendants 3\nnr_dying_descendants 0\n")
+        done = bench.run("post-dump", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (bench.images / "cgroup-tree").read_text() == (
+            "dir .\ndir init.scope\ndir new.slice\nset cgroup.subtree_control +pids +cpu\ndir new.slice/one.service\n"
+        )
+
+    def test_record_stays_where_the_number_is_the_same(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\ndir init.scope\n")
+        (top / "unseen.slice").mkdir()
+        (top / "cgroup.stat").write_text("nr_descendants 1\n")
+        assert bench.run("post-dump", **environment).returncode == 0
+        assert (bench.images / "cgroup-tree").read_text() == "dir .\ndir init.scope\n"
+
+    @pytest.mark.parametrize("event", ["post-dump", "post-setup-namespaces", "post-restore"])
+    def test_are_left_alone_without_a_record(self, bench: Bench, event: str) -> None:
+        top, environment = self.given(bench, "")
+        done = bench.run(event, **{**environment, "STASIS_CGROUPS": "UNSET"})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert list(top.iterdir()) == []
