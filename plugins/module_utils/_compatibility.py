@@ -24,8 +24,7 @@ _NAMED = 3
 Manifest = t.Mapping[str, t.Any]
 
 
-@dataclass(frozen=True)
-class FileState:
+class FileState(t.NamedTuple):
     """A file of the root file system now. size, mode: as stat() has them; mtime in ns."""
 
     size: int
@@ -54,8 +53,7 @@ class Here:
     missing_profile: str = ""
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(t.NamedTuple):
     """severity: REFUSE or WARN. forced: whether `force: true` makes a warning of a refusal."""
 
     severity: str

@@ -32,8 +32,7 @@ STOPPED = "STOPPED"
 FROZEN = "FROZEN"
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(t.NamedTuple):
     """A process of this host; the start time (clock ticks after boot) tells it from a later one with its pid."""
 
     pid: int

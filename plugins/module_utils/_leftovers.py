@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
@@ -41,8 +40,7 @@ _UNLOCKED = "Running network-unlock scripts"
 _GAVE_UP = "Restoring FAILED."
 
 
-@dataclass(frozen=True)
-class Left:
+class Left(t.NamedTuple):
     """What was found.
 
     detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family

@@ -12,7 +12,6 @@ import os
 import signal
 import time
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _files,
@@ -50,8 +49,7 @@ _HOOK_SECONDS = 30.0
 _ORPHAN_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class Repair:
+class Repair(t.NamedTuple):
     """One thing to do. line: how it is reported. subject: what it is done to, as the kind wants it."""
 
     kind: str

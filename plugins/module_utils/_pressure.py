@@ -25,7 +25,6 @@ import re
 import select
 import struct
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _proc
 
@@ -41,8 +40,7 @@ _EPOLL_ENTRY = re.compile(r"^tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-
 _HIGH = 700
 
 
-@dataclass(frozen=True)
-class Watch:
+class Watch(t.NamedTuple):
     """A descriptor with a trigger. epolls: (descriptor of the epoll set, events, data) of each entry for it."""
 
     pid: int

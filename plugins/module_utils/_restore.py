@@ -64,8 +64,7 @@ class RestoreOrder:
     fresh: bool = True
 
 
-@dataclass(frozen=True)
-class Restored:
+class Restored(t.NamedTuple):
     """What came of it. command: the argv of CRIU, as it ran. stats: CRIU's."""
 
     init: Process

@@ -13,13 +13,11 @@ import signal
 import subprocess
 import time
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(t.NamedTuple):
     """How a program ended. rc is negative for a signal; seconds is wall clock time."""
 
     argv: tuple[str, ...]

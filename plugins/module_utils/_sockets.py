@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import sys
 import typing as t
-from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
@@ -22,8 +21,7 @@ Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 _ALIVE = frozenset((1, 2, 3, 4, 5, 8, 9, 11))
 
 
-@dataclass(frozen=True)
-class Connection:
+class Connection(t.NamedTuple):
     """One TCP connection: both ends (IPv4-mapped IPv6 addresses as IPv4), and the kernel's number of its state."""
 
     local: Address

@@ -14,7 +14,6 @@ import os
 import re
 import socket
 import typing as t
-from dataclasses import dataclass
 
 # The same number on every architecture: it came after the tables were unified (Linux 5.6).
 _PIDFD_GETFD = 438
@@ -25,8 +24,7 @@ _OFF = 0
 _SOCKET = re.compile(r"socket:\[(\d+)\]\Z")
 
 
-@dataclass(frozen=True)
-class Repaired:
+class Repaired(t.NamedTuple):
     """A descriptor of a process that is a TCP socket in repair mode; inode: the socket's."""
 
     pid: int
