@@ -149,11 +149,12 @@ def _restored(journal: Journal, container: Container, runner: Runner, *, act: bo
     if init is not None:
         if (init.pid, init.start) not in _subjects(journal):
             return []
+        faults = []
         if act:
             _restore.remember(container, init, journal.generation)
-            _pressure.arm(_cgroups.processes(container.cgroups))
+            faults = _pressure.arm(_cgroups.processes(container.cgroups))
             _autostart.allow(list(journal.units), container.config_path, runner)
-        return [f"completed the restore that an interrupted run had begun from {journal.directory}"]
+        return [f"completed the restore that an interrupted run had begun from {journal.directory}", *faults]
     image = _image.look(journal.directory)
     before = _undone(journal, container, image)
     if before is None:

@@ -29,7 +29,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 from ansible_collections.stasis.lxc.plugins.module_utils._tcp_repair import Repaired
 
-_TABLE = re.compile(r"^table (\S+) (CRIU\S*)$", re.MULTILINE)
+# The names that CRIU gives. Root in the container can give others, and nft reads its arguments as a script.
+_TABLE = re.compile(r"^table (\w+) (CRIU(?:-[\w-]+)?)$", re.MULTILINE | re.ASCII)
 # CRIU writes this when a task has been caught on its last system call; before that, none can run without CRIU.
 _CAUGHT = " was trapped"
 _RESUMED = "Restore finished successfully. Tasks resumed."
@@ -86,9 +87,9 @@ def of_running(journal: Journal, container: Container, runner: Runner) -> Left:
 def of_stopped(journal: Journal | None, container: Container, now: float) -> Left:
     """Around a container that LXC calls stopped. now: seconds since the epoch."""
     if journal is None or journal.action != "restore":
-        return Left(cgroups=tuple(empty_cgroups(container.name, _OLD_SECONDS, now)))
+        return Left(cgroups=tuple(empty_cgroups(container, _OLD_SECONDS, now)))
     log = text_of(os.path.join(journal.work, "restore.log"))
-    half = half_restored(container.name)
+    half = half_restored(container)
     lives = half if resumed(log) else []
     rootfs = container.rootfs.backing
     # Where something ran, the files are its own again; and without a log nobody can say that nothing did.
@@ -96,7 +97,7 @@ def of_stopped(journal: Journal | None, container: Container, now: float) -> Lef
     return Left(
         half_restored=() if lives else tuple(half),
         unsupervised=tuple(lives),
-        cgroups=tuple(empty_cgroups(container.name, 0.0, now, set() if lives else {one.pid for one in half})),
+        cgroups=tuple(empty_cgroups(container, 0.0, now, set() if lives else {one.pid for one in half})),
         missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if os.path.isdir(rootfs) else (),
         ghosts=tuple(_link_remaps.ghosts(rootfs, os.stat(journal.work).st_mtime)) if untouched else (),
         temporary=temporary(log),
@@ -138,13 +139,13 @@ def of_run(work: str, proc: str = "/proc") -> list[Process]:
     return found
 
 
-def half_restored(name: str) -> list[Process]:
+def half_restored(container: Container) -> list[Process]:
     """The tasks in the payload cgroups of a container which no LXC supervises.
 
     A container of the same name below another lxc_path has cgroups of that name too; its init has a monitor.
     """
     members: set[int] = set()
-    for folder in _folders(name):
+    for folder in _folders(container):
         if "lxc.payload." in folder:
             for top, _folders_in_it, files in os.walk(folder):
                 if "cgroup.procs" in files:
@@ -160,13 +161,13 @@ def half_restored(name: str) -> list[Process]:
     return found
 
 
-def empty_cgroups(name: str, age: float, now: float, ignore: t.AbstractSet[int] = frozenset()) -> list[str]:
+def empty_cgroups(container: Container, age: float, now: float, ignore: t.AbstractSet[int] = frozenset()) -> list[str]:
     """LXC's cgroups for a container in which nobody is, the deepest first.
 
     age: seconds that they are old at least. ignore: pids that will have gone.
     """
     found = []
-    for folder in _folders(name):
+    for folder in _folders(container):
         trees = [top for top, _inside, _files in os.walk(folder, topdown=False)]
         with contextlib.suppress(OSError):
             members = {int(word) for top in trees for word in text_of(os.path.join(top, "cgroup.procs")).split()}
@@ -175,12 +176,20 @@ def empty_cgroups(name: str, age: float, now: float, ignore: t.AbstractSet[int] 
     return found
 
 
-def _folders(name: str) -> list[str]:
-    pattern = re.compile(rf"lxc\.(payload|monitor|pivot)\.{re.escape(name)}(-[0-9]+)?\Z")
+def _folders(container: Container) -> list[str]:
+    """Also those with a number, which LXC adds where the name is taken; but web-1 may be another container beside web."""
+    pattern = re.compile(rf"lxc\.(?:payload|monitor|pivot)\.({re.escape(container.name)}(-[0-9]+)?)\Z")
+
+    def is_its(folder: str) -> bool:
+        match = pattern.match(folder)
+        return match is not None and not (
+            match.group(2) and os.path.lexists(os.path.join(container.lxc_path, match.group(1), "config"))
+        )
+
     found = []
     for mount in sorted(set(_cgroups.parse_mounts(text_of("/proc/self/mountinfo")).values())):
         with contextlib.suppress(OSError):
-            found += [os.path.join(mount, one) for one in sorted(os.listdir(mount)) if pattern.match(one)]
+            found += [os.path.join(mount, one) for one in sorted(os.listdir(mount)) if is_its(one)]
     return found
 
 

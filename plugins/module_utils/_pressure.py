@@ -26,10 +26,8 @@ import select
 import struct
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _proc
+from ansible_collections.stasis.lxc.plugins.module_utils import _pidfd, _proc
 
-# Linux gives new system calls the same number everywhere.
-_PIDFD_GETFD = 438
 _EPOLL_CTL_ADD = 1
 _EPOLL_CTL_DEL = 2
 # What sd-event asks for unless $MEMORY_PRESSURE_WRITE says otherwise: 200 ms in 2 s.
@@ -104,10 +102,9 @@ def _watches(pid: int) -> list[Watch]:
 def _arm(watch: Watch) -> None:
     with contextlib.ExitStack() as held:
         try:
-            process = os.pidfd_open(watch.pid)
+            process = held.enter_context(_pidfd.opened(watch.pid))
         except ProcessLookupError:
             return  # ended meanwhile
-        held.callback(os.close, process)
         taken = _take(process, watch.descriptor, held)
         poll = select.poll()
         poll.register(taken, select.POLLPRI)
@@ -120,11 +117,9 @@ def _arm(watch: Watch) -> None:
 
 def _take(process: int, descriptor: int, held: contextlib.ExitStack) -> int:
     """Another process's open file as a descriptor of ours."""
-    taken = _libc().syscall(_PIDFD_GETFD, process, descriptor, 0)
-    if taken < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    taken = _pidfd.copy(process, descriptor)
     held.callback(os.close, taken)
-    return int(taken)
+    return taken
 
 
 def _enter_again(epoll: int, taken: int, number: int, events: int, data: int) -> None:
@@ -140,17 +135,15 @@ def _enter_again(epoll: int, taken: int, number: int, events: int, data: int) ->
                 os.dup2(taken, number, inheritable=False)
             packed = struct.pack("<IQ" if platform.machine() == "x86_64" else "=IxxxxQ", events, data)
             buffer = ctypes.create_string_buffer(packed, len(packed))
-            _libc().epoll_ctl(epoll, _EPOLL_CTL_DEL, number, buffer)
-            status = 0 if _libc().epoll_ctl(epoll, _EPOLL_CTL_ADD, number, buffer) == 0 else ctypes.get_errno() or 1
+            _pidfd.libc().epoll_ctl(epoll, _EPOLL_CTL_DEL, number, buffer)
+            status = (
+                0 if _pidfd.libc().epoll_ctl(epoll, _EPOLL_CTL_ADD, number, buffer) == 0 else ctypes.get_errno() or 1
+            )
         os._exit(status)
     _pid, status = os.waitpid(child, 0)
     if status:
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
         raise OSError(code, os.strerror(code))
-
-
-def _libc() -> t.Any:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def _list(path: str) -> list[str]:

@@ -9,14 +9,13 @@ receive. Found and set free through duplicates of the tasks' own descriptors."""
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import socket
 import typing as t
 
-# The same number on every architecture: it came after the tables were unified (Linux 5.6).
-_PIDFD_GETFD = 438
+from ansible_collections.stasis.lxc.plugins.module_utils import _pidfd
+
 # From linux/tcp.h.
 _TCP_REPAIR = 19
 _OFF = 0
@@ -72,19 +71,12 @@ def _sockets(pid: int, proc: str) -> list[tuple[int, int]]:
 def _duplicate(pid: int, descriptor: int) -> t.Iterator[socket.socket | None]:
     """The process's socket as one of ours, or None where it cannot be had (the process is gone, or the kernel old)."""
     ours = None
-    try:
-        handle = os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        handle = -1
-    if handle >= 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        copied = libc.syscall(ctypes.c_long(_PIDFD_GETFD), handle, descriptor, 0)
-        os.close(handle)
-        if copied >= 0:
-            try:
-                ours = socket.socket(fileno=copied)
-            except OSError:
-                os.close(copied)
+    with contextlib.suppress(OSError), _pidfd.opened(pid) as handle:
+        copied = _pidfd.copy(handle, descriptor)
+        try:
+            ours = socket.socket(fileno=copied)
+        except OSError:
+            os.close(copied)
     try:
         yield ours
     finally:

@@ -163,10 +163,13 @@ def test_a_restore_that_went_on_by_itself_is_completed(host: Host, monkeypatch: 
     run_again(host)
     done: list[t.Any] = []
     monkeypatch.setattr(_restore, "remember", lambda _container, init, generation: done.append((init, generation)))
-    monkeypatch.setattr(_pressure, "arm", lambda _processes: [])
+    monkeypatch.setattr(_pressure, "arm", lambda _processes: ["A trigger could not be armed again."])
     monkeypatch.setattr(_autostart, "allow", lambda units, *_arguments: done.append(units))
     host.begin(RESTORE, generation=3, units=("web1.service",))
-    assert host.recover() == [f"completed the restore that an interrupted run had begun from {host.directory}"]
+    assert host.recover() == [
+        f"completed the restore that an interrupted run had begun from {host.directory}",
+        "A trigger could not be armed again.",
+    ]
     assert done == [(INIT, 3), ["web1.service"]]
 
 

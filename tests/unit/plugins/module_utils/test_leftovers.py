@@ -63,9 +63,19 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_empty_cgroups_of_this_container_are_found_the_deepest_first(cgroups: Path) -> None:
     now = os.stat(cgroups / "lxc.payload.web1").st_ctime
     payload = f"{cgroups}/lxc.payload.web1"
-    assert _leftovers.empty_cgroups("web1", 0.0, now) == [f"{payload}/init.scope", payload]
-    assert _leftovers.empty_cgroups("web1", 60.0, now + 1) == []
-    assert f"{cgroups}/lxc.monitor.web1" in _leftovers.empty_cgroups("web1", 0.0, now + 1, {7})
+    assert _leftovers.empty_cgroups(container(), 0.0, now) == [f"{payload}/init.scope", payload]
+    assert _leftovers.empty_cgroups(container(), 60.0, now + 1) == []
+    assert f"{cgroups}/lxc.monitor.web1" in _leftovers.empty_cgroups(container(), 0.0, now + 1, {7})
+
+
+def test_a_number_behind_the_name_is_lxcs_unless_it_is_the_name_of_another_container(
+    cgroups: Path, tmp_path: Path
+) -> None:
+    write(f"{cgroups}/lxc.payload.web1-1/cgroup.procs", "")
+    write(f"{cgroups}/lxc.payload.web1-2/cgroup.procs", "")
+    write(f"{tmp_path}/lxc/web1-2/config", "")
+    found = _leftovers.empty_cgroups(container(lxc_path=f"{tmp_path}/lxc"), 0.0, os.stat(cgroups).st_ctime + 60)
+    assert [path for path in found if "web1-" in path] == [f"{cgroups}/lxc.payload.web1-1"]
 
 
 def test_tasks_without_a_monitor_are_half_restored(cgroups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +84,7 @@ def test_tasks_without_a_monitor_are_half_restored(cgroups: Path, monkeypatch: p
     monkeypatch.setattr(_container, "parent", lambda pid: above[pid])
     monkeypatch.setattr(_container, "process", lambda pid: Process(pid, 1, "task"))
     monkeypatch.setattr(_leftovers, "_is_lxc", lambda pid: pid == 30)
-    assert [one.pid for one in _leftovers.half_restored("web1")] == [21, 22]
+    assert [one.pid for one in _leftovers.half_restored(container())] == [21, 22]
 
 
 def test_a_restored_container_that_has_lost_its_monitor_is_no_leftover(
@@ -110,7 +120,7 @@ def interrupted(tmp_path: Path, log: str, **changes: t.Any) -> Journal:
 def test_the_root_file_system_is_mended_only_where_the_log_shows_that_nothing_ran(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, touched: bool
 ) -> None:
-    monkeypatch.setattr(_leftovers, "_folders", lambda _name: [])
+    monkeypatch.setattr(_leftovers, "_folders", lambda _container: [])
     journal = interrupted(tmp_path, log)
     ghost = write(f"{tmp_path}/rootfs/tmp/a.cr.1.ghost", "x")
     left = _leftovers.of_stopped(journal, stopped(tmp_path), 0.0)
@@ -121,7 +131,7 @@ def test_the_root_file_system_is_mended_only_where_the_log_shows_that_nothing_ra
 def test_a_work_directory_that_somebody_has_removed_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_leftovers, "_folders", lambda _name: [])
+    monkeypatch.setattr(_leftovers, "_folders", lambda _container: [])
     (tmp_path / "rootfs").mkdir()
     journal = Journal(RESTORE, "/srv/a", str(tmp_path / "gone"))
     assert _leftovers.of_stopped(journal, stopped(tmp_path), 0.0) == Left()
@@ -147,7 +157,10 @@ def test_firewall_and_network_are_looked_at_inside(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_leftovers._tcp_repair, "find", lambda _pids: [])
     inside = ["nsenter", "--net=/proc/4321/ns/net"]
     runner = StrictRunner(
-        Call([*inside, "nft", "list", "tables"], stdout="table inet CRIU\ntable ip filter\ntable inet CRIU-7\n"),
+        Call(
+            [*inside, "nft", "list", "tables"],
+            stdout="table inet CRIU\ntable ip filter\ntable inet CRIU-7\ntable ip CRIU;x\n",
+        ),
         Call([*inside, "iptables", "-w", "-S", "CRIU"], stdout="-N CRIU\n"),
         Call([*inside, "ip6tables", "-w", "-S", "CRIU"], rc=1),
     )
