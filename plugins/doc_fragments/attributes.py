@@ -17,7 +17,7 @@ attributes:
     description: Will return details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
   platform:
     description: Target OS/families that can be operated against.
-    platforms: posix
+    platforms: linux
     support: full
 """
 

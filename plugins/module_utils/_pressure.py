@@ -27,6 +27,7 @@ import struct
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _pidfd, _proc
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
 
 _EPOLL_CTL_ADD = 1
 _EPOLL_CTL_DEL = 2
@@ -87,11 +88,15 @@ def _watches(pid: int) -> list[Watch]:
         with contextlib.suppress(OSError):
             targets[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
     for number, target in targets.items():
-        flags = _proc.status(_read(pid, number)).get("flags", "0")
-        if not _PRESSURE.search(target) or int(flags, 8) & os.O_ACCMODE == os.O_RDONLY:
+        if not _PRESSURE.search(target):
+            continue
+        flags = _proc.status(text_of(f"/proc/{pid}/fdinfo/{number}")).get("flags", "0")
+        if int(flags, 8) & os.O_ACCMODE == os.O_RDONLY:
             continue
         sets = [other for other, what in targets.items() if what == "anon_inode:[eventpoll]"]
-        epolls = [(other, *entry) for other in sets for entry in entries(_read(pid, other), number)]
+        epolls = [
+            (other, *entry) for other in sets for entry in entries(text_of(f"/proc/{pid}/fdinfo/{other}"), number)
+        ]
         environment = b""
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as stream:
             environment = stream.read()
@@ -151,11 +156,3 @@ def _list(path: str) -> list[str]:
         return os.listdir(path)
     except OSError:
         return []
-
-
-def _read(pid: int, descriptor: int) -> str:
-    try:
-        with open(f"/proc/{pid}/fdinfo/{descriptor}", encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""

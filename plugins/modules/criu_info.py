@@ -20,9 +20,6 @@ author:
 extends_documentation_fragment:
   - stasis.lxc.attributes
   - stasis.lxc.attributes.info_module
-attributes:
-  platform:
-    platforms: linux
 options:
   criu_path:
     description:

@@ -21,9 +21,6 @@ author:
 extends_documentation_fragment:
   - stasis.lxc.attributes
   - stasis.lxc.attributes.info_module
-attributes:
-  platform:
-    platforms: linux
 options:
   path:
     description:

@@ -26,8 +26,6 @@ attributes:
     support: full
   diff_mode:
     support: full
-  platform:
-    platforms: linux
 options:
   name:
     description:

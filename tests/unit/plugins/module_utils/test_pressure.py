@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _pressure
 
@@ -47,6 +49,14 @@ def test_trigger_is_what_systemd_told_the_service(environment: bytes, written: b
 )
 def test_only_files_that_take_triggers_are_looked_at(target: str, matches: bool) -> None:
     assert bool(_pressure._PRESSURE.search(target)) is matches
+
+
+def test_no_other_descriptor_costs_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(path: str) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(_pressure, "text_of", look)
+    assert _pressure.arm([os.getpid()]) == []
 
 
 def test_process_that_is_gone_has_nothing_to_arm() -> None:

@@ -26,16 +26,9 @@ def text(option: str) -> str:
     return " ".join([described] if isinstance(described, str) else described)
 
 
-def test_every_option_is_documented_and_no_other() -> None:
-    assert set(OPTIONS) == set(SPEC)
-
-
-@pytest.mark.parametrize("option", sorted(SPEC))
-def test_documentation_has_the_type_and_shape_of_the_spec(option: str) -> None:
+@pytest.mark.parametrize("option", sorted(option for option in SPEC if "options" in SPEC[option]))
+def test_documentation_has_the_suboptions_of_the_spec(option: str) -> None:
     documented, spec = OPTIONS[option], SPEC[option]
-    for key in ("type", "elements", "choices", "default", "aliases"):
-        assert documented.get(key) == spec.get(key), key
-    assert bool(documented.get("required")) == bool(spec.get("required"))
     suboptions = documented.get("suboptions", {})
     assert set(suboptions) == set(spec.get("options", {}))
     for name, one in spec.get("options", {}).items():

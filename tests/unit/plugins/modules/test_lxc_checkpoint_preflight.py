@@ -6,37 +6,12 @@ from __future__ import annotations
 
 import typing as t
 
-import pytest
 import yaml
 from ansible_collections.stasis.lxc.plugins.module_utils import _preflight
 from ansible_collections.stasis.lxc.plugins.modules import lxc_checkpoint_preflight as module
 
-SPEC = _preflight.argument_spec()
-DOCUMENTATION: dict[str, t.Any] = yaml.safe_load(module.DOCUMENTATION)
 RETURN: dict[str, t.Any] = yaml.safe_load(module.RETURN)
-EXAMPLES: list[dict[str, t.Any]] = yaml.safe_load(module.EXAMPLES)
-
-
-def test_every_option_is_documented_and_no_other() -> None:
-    assert set(DOCUMENTATION["options"]) == set(SPEC)
-
-
-@pytest.mark.parametrize("option", sorted(SPEC))
-def test_documentation_has_the_type_and_shape_of_the_spec(option: str) -> None:
-    documented, spec = DOCUMENTATION["options"][option], SPEC[option]
-    for key in ("type", "elements", "choices", "default", "aliases"):
-        assert documented.get(key) == spec.get(key), key
 
 
 def test_every_value_is_documented_and_no_other() -> None:
     assert set(RETURN) == set(_preflight.Report.__dataclass_fields__)
-
-
-def test_examples_use_options_that_there_are() -> None:
-    tasks = [task for entry in EXAMPLES for task in entry.get("tasks", [entry])]
-    used = [
-        task["stasis.lxc.lxc_checkpoint_preflight"] for task in tasks if "stasis.lxc.lxc_checkpoint_preflight" in task
-    ]
-    assert len(used) >= 2
-    for one in used:
-        assert set(one) <= set(SPEC)
