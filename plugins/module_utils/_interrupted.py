@@ -54,7 +54,9 @@ def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -
         told += _recover.recover(
             directory, wanted.name, wanted.lxc_path, container, act=act, runner=runner, trust=trust
         )
-    if act and not any(line.startswith(_mend.NOT_DONE) for line in told):
+    # Between two states nothing was looked at, so nothing has come to its end.
+    settled = container.init is not None or container.state == _container.STOPPED
+    if act and settled and not any(line.startswith(_mend.NOT_DONE) for line in told):
         _journal.end(wanted.name, wanted.lxc_path)
     return container, told
 

@@ -129,6 +129,13 @@ def test_the_journal_ends_with_the_recovery_and_not_with_its_prediction(host: Ho
     assert _journal.read(NAME, host.lxc_path) is None
 
 
+def test_the_journal_stays_while_the_container_is_between_two_states(host: Host) -> None:
+    host.begin(DUMP)
+    host.found = replace(host.found, state="STOPPING")
+    assert host.recover() == []
+    assert _journal.read(NAME, host.lxc_path) is not None
+
+
 def test_what_does_not_end_is_killed_and_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Process(2**22 + 1, 1, "criu")
     monkeypatch.setattr(_leftovers, "of_run", lambda _work: [stuck])
