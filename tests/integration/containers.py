@@ -135,7 +135,8 @@ class Container:
             if stale.is_file() or stale.is_fifo() or stale.is_socket():
                 stale.unlink()
         self._lxc_start()
-        until(self._works, 10, f"the workload of {self.name} runs: {self._log()}")
+        # OpenRC on an emulated processor takes more than 10 s.
+        until(self._works, 60, f"the workload of {self.name} runs: {self._log()}")
 
     def _lxc_start(self) -> None:
         """Have LXC start it. Its daemon gets files, since it would keep a pipe open."""

@@ -95,7 +95,7 @@ class Alpine(Kind):
         time.sleep(1)
         spent = ticks(subject.init_pid) - before
         assert spent < 20, f"init is busy: {spent} of 100 ticks"
-        until(lambda: "a word for the log" in (subject.root / "var/log/messages").read_text(), 5, "syslog logs")
+        until(lambda: "a word for the log" in (subject.root / "var/log/messages").read_text(), 30, "syslog logs")
 
 
 class Inside:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from kind import Facts, Ground, Kind, Subject
@@ -17,6 +18,9 @@ class Unprivileged(Kind):
     title = "unprivileged (user namespace), run by root"
 
     def create(self, ground: Ground) -> Subject:
+        if shutil.which("newuidmap"):
+            for name in ("subuid", "subgid"):
+                _reserve(ground, Path("/etc", name))
         subject = ground.subject(
             config=[
                 "lxc.include = /usr/share/lxc/config/userns.conf",
@@ -42,3 +46,11 @@ class Unprivileged(Kind):
             "capabilities": [line for line in status.splitlines() if line.startswith("Cap")],
             "owner": (subject.root / "tmp/counter").stat().st_uid,
         }
+
+
+def _reserve(ground: Ground, path: Path) -> None:
+    """Give root the range until the kind ends: where newuidmap is installed, liblxc asks it for root's containers too."""
+    line, before = f"root:{FIRST}:{COUNT}\n", path.read_text() if path.exists() else ""
+    if line not in before:
+        path.write_text(before + line)
+        ground.closing.callback(path.write_text, before)
