@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""Hash the files of an image while the task waits for the disk or for LXC, or while its own code is compiled, and
-believe none that changed since.
+"""Hash the files of an image while the task waits for the disk or for LXC, and believe none that changed since.
 
 Nothing should write them any more when it begins; what is believed is what the kernel says of each.
 """
@@ -12,17 +11,14 @@ Nothing should write them any more when it begins; what is believed is what the 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils import _integrity
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
 _LOOK_SECONDS = 0.005
-# How long a thread that wants the interpreter waits for one that compiles: Python's own 5 ms is the time of 8 MiB.
-_TURN_SECONDS = 0.0005
 
 
 class Ahead:
@@ -46,7 +42,7 @@ class Ahead:
         self._go.set()
 
     def cancel(self) -> None:
-        """Nobody will ask for the hashes: what is not hashed yet never will be."""
+        """Nobody will ask for the hashes."""
         self._cancelled = True
         self._go.set()
 
@@ -67,22 +63,10 @@ class Ahead:
                 found = self._identity(name)
                 if found is not None and found[3] < newest:
                     self._before[name] = found
-            self._hashed = _integrity.hash_files(self._directory, self._before, lambda: self._cancelled)
+            self._hashed = _integrity.hash_files(self._directory, self._before)
         except (OSError, StasisError):
             # Whoever needs the hashes makes them then, and says what is wrong.
             return
 
     def _identity(self, name: str) -> _integrity.Identity | None:
         return _integrity.identity(os.path.join(self._directory, name))
-
-
-def of_restore(params: t.Mapping[str, t.Any]) -> Ahead | None:
-    """Begin, where the task is going to verify an image. The parameters are as Ansible hands them over: whether they are
-    good is not known yet, so that nothing but a checkpoint is read, and nothing of it believed."""
-    if params["state"] != "restored" or params["verify"] not in (None, _integrity.FULL):
-        return None
-    directory = str(params["directory"])
-    if not os.path.isabs(directory) or _integrity.identity(os.path.join(directory, _manifest.NAME)) is None:
-        return None
-    sys.setswitchinterval(_TURN_SECONDS)
-    return Ahead(directory)

@@ -21,11 +21,11 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _host,
     _image,
     _install_record,
-    _integrity,
     _interrupted,
     _names,
     _nic_records,
     _nics,
+    _plan_remove,
     _plan_restore,
     _recover,
     _restorable,
@@ -51,35 +51,24 @@ NO_REBOOT = (
     "(every liblxc release; start it with lxc-start then)."
 )
 
-Hashed = t.Callable[[], t.Mapping[str, _integrity.Entry]]
 
-
-def run(
-    params: t.Mapping[str, t.Any],
-    runner: Runner,
-    *,
-    check_mode: bool,
-    hashed: Hashed = dict,
-) -> Result:
-    """Carry one task out, or in check mode up to its plan. Raises StasisError; its data goes into the result.
-
-    hashed: entries of the image's files as they are now, where somebody has hashed some of them already.
-    """
+def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> Result:
+    """Carry one task out, or in check mode up to its plan. Raises StasisError; its data goes into the result."""
     wanted = _argspec.wanted(params)
     if os.geteuid() != 0:
         raise StasisError("This module needs root.", "Set become: true for the task.")
     _directory.check(wanted.directory)
     wanted = replace(wanted, real_directory=os.path.realpath(wanted.directory))
     if check_mode:
-        return _run(wanted, runner, hashed, check_mode=True, locks=())
+        return _run(wanted, runner, check_mode=True, locks=())
     with contextlib.ExitStack() as held:
         # Always in this order, so that no two tasks wait for each other.
         places = ((wanted.name, wanted.lxc_path), ("directory", wanted.real_directory))
         locks = tuple(held.enter_context(_workspace.locked(*place, timeout=wanted.timeout)) for place in places)
-        return _run(wanted, runner, hashed, check_mode=False, locks=locks)
+        return _run(wanted, runner, check_mode=False, locks=locks)
 
 
-def _run(wanted: Wanted, runner: Runner, hashed: Hashed, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
+def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
     if wanted.state == _argspec.ABSENT:
         return _remove(wanted, runner, check_mode=check_mode)
     trust = _restorable.trust(wanted.verify_key, runner)
@@ -87,14 +76,14 @@ def _run(wanted: Wanted, runner: Runner, hashed: Hashed, *, check_mode: bool, lo
     container, recovered = _interrupted.recover(wanted, runner, trust, act=not check_mode)
     try:
         if wanted.state == _argspec.CHECKPOINTED:
-            # Here, since a restore needs nothing of it: a third of all that is compiled for each task.
+            # Here, since each task compiles what it loads, and a restore needs nothing of it.
             from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointing
 
             result = _checkpointing.checkpoint(
                 wanted, runner, host, record, container, check_mode=check_mode, locks=locks
             )
         else:
-            result = _restore_container(wanted, runner, host, record, container, trust, hashed, check_mode=check_mode)
+            result = _restore_container(wanted, runner, host, record, container, trust, check_mode=check_mode)
     except StasisError as exc:
         exc.data["recovered"] = recovered + exc.data.get("recovered", [])
         raise
@@ -139,7 +128,6 @@ def _restore_container(
     record: InstallRecord,
     container: Container,
     trust: Trust | None,
-    hashed: Hashed,
     *,
     check_mode: bool,
 ) -> Result:
@@ -149,7 +137,7 @@ def _restore_container(
     result = _situation.result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
-    _restorable.check_seal(wanted, image, hashed)
+    _restorable.check_seal(wanted, image)
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
     result.notes.append(NO_REBOOT)
@@ -224,8 +212,6 @@ def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
         )
     image = _situation.look(wanted, container, check_mode=check_mode)
     stale = _situation.stale_reasons(container, image) if container else ["The container does not exist any more."]
-    from ansible_collections.stasis.lxc.plugins.module_utils import _plan_remove
-
     plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)
     result = _situation.result_of(plan, image, container)
     result.recovered = recovered

@@ -126,13 +126,11 @@ def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
     return replace(image, state=DAMAGED, problem=_integrity.summary(found)) if found else image
 
 
-def verify(
-    image: Image, level: str = _integrity.FULL, hashed: t.Callable[[], t.Mapping[str, _integrity.Entry]] = dict
-) -> list[str]:
-    """Where a sealed image differs from its seal; empty where it does not. With FULL every file is read, or has been."""
+def verify(image: Image, level: str = _integrity.FULL) -> list[str]:
+    """Where a sealed image differs from its seal; empty where it does not. With FULL every file is read."""
     if image.manifest is None:
         return [image.problem or "It is not sealed."]
-    return _integrity.faults(image.path, image.manifest, level, hashed)
+    return _integrity.faults(image.path, image.manifest, level)
 
 
 def parse_consumed(text: str) -> list[Consumed]:

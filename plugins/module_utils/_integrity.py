@@ -25,9 +25,8 @@ FULL = "full"
 # A larger file is hashed piece by piece, several at once, and has the hash of the hashes of its pieces: one SHA-256
 # runs on one processor, and memory is mostly one large file.
 PIECE = 16 << 20
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 _WORKERS = 8
-_PIECES_AHEAD = 3
 # CRIU follows this link wherever it leads, so only the one form that we make is one.
 _LINK = re.compile(r"\.\./([^/]+)\Z")
 
@@ -37,14 +36,11 @@ Identity = tuple[int, int, int, int]
 SETTLED_NS = 50_000_000
 
 
-def hash_files(
-    directory: str, names: t.Iterable[str], cancelled: t.Callable[[], bool] = lambda: False
-) -> dict[str, Entry]:
+def hash_files(directory: str, names: t.Iterable[str]) -> dict[str, Entry]:
     """The manifest's entry (size and hash) of files in a directory.
 
     They are read in pieces by as many threads as there are processors (hashlib lets go of the interpreter's lock),
-    each with one buffer. Raises OSError for what cannot be read, StasisError for what is no regular file, and as soon
-    as cancelled() says that nobody wants to know any more.
+    each with one buffer. Raises OSError for what cannot be read, StasisError for what is no regular file.
     """
     found: dict[str, Entry] = {}
     local = threading.local()
@@ -53,7 +49,7 @@ def hash_files(
             path = os.path.join(directory, name)
             size = _size(path)
             offsets = range(0, max(size, 1), PIECE)
-            pieces = pool.map(lambda offset, path=path, size=size: _hash(path, offset, size, local, cancelled), offsets)
+            pieces = pool.map(lambda offset, path=path, size=size: _hash(path, offset, size, local), offsets)
             found[name] = {"size": size, "sha256": pieces}
     for entry in found.values():
         digests = list(entry["sha256"])
@@ -83,7 +79,7 @@ def _size(path: str) -> int:
     return status.st_size
 
 
-def _hash(path: str, offset: int, size: int, local: threading.local, cancelled: t.Callable[[], bool]) -> bytes:
+def _hash(path: str, offset: int, size: int, local: threading.local) -> bytes:
     """SHA-256 of one piece. One of the last piece goes on to the end of the file, in case that it has grown."""
     if not hasattr(local, "buffer"):
         local.buffer = memoryview(bytearray(_CHUNK))
@@ -92,12 +88,9 @@ def _hash(path: str, offset: int, size: int, local: threading.local, cancelled: 
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # The disk works while the processors do: the next pieces are asked for before this one is hashed.
-        os.posix_fadvise(descriptor, offset, PIECE * _PIECES_AHEAD, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(descriptor, offset, PIECE, os.POSIX_FADV_SEQUENTIAL)
         while end is None or offset < end:
             wanted = buffer if end is None else buffer[: end - offset]
-            if cancelled():
-                raise StasisError(f"{path} was not hashed to its end.", "Run the task again.")
             count = os.preadv(descriptor, [wanted], offset)
             if count == 0:
                 break
@@ -108,13 +101,10 @@ def _hash(path: str, offset: int, size: int, local: threading.local, cancelled: 
     return digest.digest()
 
 
-def faults(
-    directory: str, manifest: _manifest.Manifest, level: str, hashed: t.Callable[[], t.Mapping[str, Entry]] = dict
-) -> list[str]:
+def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str]:
     """Where a directory differs from its manifest, a line each with the file's name; empty where it does not.
 
     level: FULL compares hashes, SIZE everything but the content. With NONE nothing is compared with the manifest.
-    hashed: entries of files as they are now, where somebody has hashed some of them already.
     Kinds and owners of the files, and where `parent` leads, are looked at in any case.
     """
     found = _directory_faults(directory)
@@ -133,7 +123,7 @@ def faults(
     if manifest.get("parent") and _manifest.PARENT not in present:
         found.append(f"{_manifest.PARENT} is missing.")
     if level == FULL and not found:
-        found = _content_faults(directory, listed, hashed())
+        found = _content_faults(directory, listed)
     return sorted(found)
 
 
@@ -167,9 +157,9 @@ def _entry_fault(entry: os.DirEntry[str], recorded: Entry | None, level: str) ->
     return ""
 
 
-def _content_faults(directory: str, listed: t.Mapping[str, Entry], hashed: t.Mapping[str, Entry]) -> list[str]:
+def _content_faults(directory: str, listed: t.Mapping[str, Entry]) -> list[str]:
     try:
-        now = {**hashed, **hash_files(directory, set(listed) - set(hashed))}
+        now = hash_files(directory, listed)
     except OSError as exc:
         return [f"{os.path.basename(str(exc.filename or directory))} cannot be read: {exc.strerror}."]
     except StasisError as exc:

@@ -36,10 +36,10 @@ def trust(path: str, runner: Runner) -> Trust | None:
     return lambda data, signature: _signing.problem(data, signature, key, runner)
 
 
-def check_seal(wanted: Wanted, image: Image, hashed: t.Callable[[], t.Mapping[str, _integrity.Entry]] = dict) -> None:
-    """Raise StasisError where the image does not match its seal; before anything but the manifest is believed of it."""
+def check_seal(wanted: Wanted, image: Image) -> None:
+    """Raise StasisError where the image does not match its seal; before anything but the manifest is read of it."""
     # One that an interrupted run left is hashed when it is completed, not before.
-    found = _image.verify(image, wanted.verify, hashed) if image.path == wanted.directory else []
+    found = _image.verify(image, wanted.verify) if image.path == wanted.directory else []
     if found:
         raise StasisError(
             f"The checkpoint in {image.path} does not match its seal: {_integrity.summary(found)}",

@@ -518,29 +518,20 @@ recovered:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import _ahead
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import argument_spec
+from ansible_collections.stasis.lxc.plugins.module_utils._checkpoint import run
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
+from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
 
 
 def main() -> None:
     """Hand the parameters over, and the result back."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    ahead = _ahead.of_restore(module.params)
-    # Only now, since compiling them takes about as long as hashing a large image.
-    from ansible_collections.stasis.lxc.plugins.module_utils._checkpoint import run
-    from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
-    from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
-
     try:
-        result = run(
-            module.params, SystemRunner(), check_mode=module.check_mode, hashed=ahead.entries if ahead else dict
-        )
+        result = run(module.params, SystemRunner(), check_mode=module.check_mode)
     except StasisError as exc:
         module.fail_json(msg=exc.message, **{**Result().as_dict(), **exc.data})
-    finally:
-        if ahead:
-            ahead.cancel()
     for warning in result.warnings:
         module.warn(warning)
     module.exit_json(**result.as_dict())

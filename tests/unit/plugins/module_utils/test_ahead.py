@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import time
-import typing as t
 from pathlib import Path
 
 import pytest
@@ -130,31 +129,3 @@ def test_seal_hashes_only_what_is_not_known(safe_dir: str, monkeypatch: pytest.M
     assert asked == [["inventory.img"]]
     _image.publish(target)
     assert _image.verify(_image.look(target)) == []
-
-
-@pytest.mark.parametrize(
-    ("params", "begins"),
-    [
-        ({"state": "restored", "verify": None}, True),
-        ({"state": "restored", "verify": "full"}, True),
-        ({"state": "restored", "verify": "size"}, False),
-        ({"state": "restored", "verify": "none"}, False),
-        ({"state": "checkpointed", "verify": None}, False),
-        ({"state": "absent", "verify": None}, False),
-    ],
-)
-def test_it_begins_early_where_the_task_will_hash(files: str, params: dict[str, t.Any], begins: bool) -> None:
-    write(f"{files}/manifest.json", "{}")
-    ahead = _ahead.of_restore({**params, "directory": files})
-    assert (sorted(ahead.entries()) if ahead else []) == (sorted([*NAMES, "manifest.json"]) if begins else [])
-
-
-@pytest.mark.parametrize("place", ["", "relative", "/", "/nonexistent", "{files}", "{files}/pages-1.img"])
-def test_nothing_is_read_early_but_a_checkpoint(files: str, place: str) -> None:
-    assert _ahead.of_restore({"state": "restored", "verify": None, "directory": place.format(files=files)}) is None
-
-
-def test_who_is_not_interested_any_more_does_not_wait_for_the_rest(files: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = _ahead.Ahead(files, lambda: False)
-    monkeypatch.setattr(_integrity, "identity", lambda path: ahead.cancel() or (0, 0, 0, 0))
-    assert ahead.entries() == {}

@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _checkpoint
+from ansible_collections.stasis.lxc.plugins.module_utils import _argspec
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
 from ansible_collections.stasis.lxc.plugins.modules import lxc_checkpoint
@@ -107,7 +107,7 @@ class FakeModule:
     """AnsibleModule's part in main()."""
 
     check_mode = True
-    params: t.ClassVar[dict[str, t.Any]] = {"name": "web1", "state": "checkpointed", "verify": None}
+    params: t.ClassVar[dict[str, t.Any]] = {"name": "web1"}
     warned: t.ClassVar[list[str]] = []
 
     def __init__(self, argument_spec: dict[str, t.Any], supports_check_mode: bool) -> None:
@@ -127,12 +127,12 @@ class FakeModule:
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[t.Callable[[], Result]], Ended]:
     def ended(outcome: t.Callable[[], Result]) -> Ended:
-        def run(params: dict[str, t.Any], _runner: object, *, check_mode: bool, hashed: t.Any) -> Result:
-            assert (params, check_mode, hashed()) == (FakeModule.params, True, {})
+        def run(params: dict[str, t.Any], _runner: object, *, check_mode: bool) -> Result:
+            assert (params, check_mode) == ({"name": "web1"}, True)
             return outcome()
 
         monkeypatch.setattr(lxc_checkpoint, "AnsibleModule", FakeModule)
-        monkeypatch.setattr(_checkpoint, "run", run)
+        monkeypatch.setattr(lxc_checkpoint, "run", run)
         monkeypatch.setattr(FakeModule, "warned", [])
         with pytest.raises(Ended) as end:
             lxc_checkpoint.main()
