@@ -16,7 +16,7 @@ help:
 	@echo '  make demo-clean   remove what an interrupted demo left behind'
 	@echo '  make lint         every check that runs no container (tools/lint NAME: one of them)'
 	@echo '  make unit         the unit tests on every Python found, newest and oldest ansible-core'
-	@echo '  make role         the role criu by Molecule: check, converge, idempotence, verify'
+	@echo '  make role         the roles by Molecule: check, converge, idempotence, verify, removal'
 	@echo '  make integration  real containers, real CRIU'
 	@echo '  make faults       kill every part at every step, and look what came of it'
 	@echo '  make kinds        one container of each kind through the module, and what came of it'
