@@ -130,14 +130,17 @@ def _cgroups(then: t.Sequence[t.Mapping[str, t.Any]], here: Here, manage_cgroups
         yield Difference(
             WARN if ignored else REFUSE,
             f"The container used cgroup v1 with {', '.join(missing)}, which this host does not have as v1.",
-            "Boot with systemd.unified_cgroup_hierarchy=0, or set manage_cgroups: ignore, which loses the limits.",
+            "Boot with systemd.unified_cgroup_hierarchy=0"
+            + (" to keep its limits." if ignored else ", or set manage_cgroups: ignore, which loses the limits."),
             forced=True,
         )
     if any(hierarchy["unified"] for hierarchy in then) and not here.has_v2:
         yield Difference(
             WARN if ignored else REFUSE,
             "The container used cgroup v2, which is not mounted on this host.",
-            "Mount it, or set manage_cgroups: ignore, which loses the limits.",
+            "Mount it to keep its limits."
+            if ignored
+            else "Mount it, or set manage_cgroups: ignore, which loses the limits.",
             forced=True,
         )
     moved = {one for hierarchy in then if hierarchy["unified"] for one in hierarchy["controllers"]} & here.cgroups

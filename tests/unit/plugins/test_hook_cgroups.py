@@ -101,17 +101,22 @@ class TestCgroups:
         for name, control in (("init.scope", ""), ("new.slice", "pids cpu"), ("new.slice/one.service", "")):
             (top / name).mkdir()
             (top / name / "cgroup.subtree_control").write_text(control + "\n")
-        (top / "cgroup.stat").write_text("nr_descendants 3\nnr_dying_descendants 0\n")
         done = bench.run("post-dump", **environment)
         assert (done.returncode, done.stderr) == (0, "")
         assert (bench.images / "cgroup-tree").read_text() == (
             "dir .\ndir init.scope\ndir new.slice\nset cgroup.subtree_control +pids +cpu\ndir new.slice/one.service\n"
         )
 
-    def test_record_stays_where_the_number_is_the_same(self, bench: Bench) -> None:
+    def test_one_made_in_the_place_of_another_is_added_at_the_dump(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\ndir ended.service\n")
+        (top / "begun.service").mkdir()
+        (top / "begun.service" / "cgroup.subtree_control").write_text("\n")
+        assert bench.run("post-dump", **environment).returncode == 0
+        assert (bench.images / "cgroup-tree").read_text() == "dir .\ndir ended.service\ndir begun.service\n"
+
+    def test_record_stays_where_nothing_is_new(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\ndir init.scope\n")
-        (top / "unseen.slice").mkdir()
-        (top / "cgroup.stat").write_text("nr_descendants 1\n")
+        (top / "init.scope").mkdir()
         assert bench.run("post-dump", **environment).returncode == 0
         assert (bench.images / "cgroup-tree").read_text() == "dir .\ndir init.scope\n"
 

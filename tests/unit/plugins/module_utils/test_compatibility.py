@@ -105,6 +105,15 @@ def test_cgroup_layouts(cgroups: list[dict[str, t.Any]], here: Here, outcome: li
     assert REFUSE not in [severity for severity, _what in ignored]
 
 
+def test_the_remedy_names_manage_cgroups_only_where_it_is_not_set_yet() -> None:
+    def remedies(**options: str) -> str:
+        here = replace(HERE, has_v2=False)
+        return " ".join(one.remedy for one in _compatibility.compare(manifest(cgroups=[V1, V2]), here, **options))
+
+    assert "manage_cgroups" in remedies()
+    assert "manage_cgroups" not in remedies(manage_cgroups="ignore")
+
+
 @pytest.mark.parametrize(
     ("kind", "label", "here", "profile", "outcome"),
     [
