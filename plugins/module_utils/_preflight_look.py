@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""Look at a running container for the preflight: one pass over /proc, reading only. Stops and attaches to nothing."""
+"""Look at a running container for the preflight: over /proc, reading only. Stops and attaches to nothing."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _REMOTE = frozenset(("fuse", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ce
 _FDINFO_KINDS = frozenset(("pipe", "inotify", "fanotify", "pidfd", "bpf-map"))
 # What systemd binds for a service that watches its memory; other directories of cgroups may have dots as well.
 _CGROUP_FILE = "/memory.pressure"
+# Two more where processes come and go; a client from outside that systemd knows stays for longer.
+_LOOKS = 3
 _MUST_BE_EMPTY = frozenset(("mqueue", "pstore"))
 # Paths on these are not the file system's to keep.
 _NO_NAMES = frozenset(("proc", "devpts", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs"))
@@ -38,7 +40,7 @@ def gather(runner: Runner, container: Container, host: Host, *, proc: str = "/pr
     init = container.init.pid
     mounts = _proc.mounts(_read(f"{proc}/{init}/mountinfo"))
     look = _Look(proc, init, {one.number: one for one in mounts}, own_mount=_link(f"{proc}/{init}/ns/mnt"))
-    tasks = tuple(found for found in map(look.task, descendants(init, proc)) if found is not None)
+    tasks = _tasks(look, init, proc)
     if not tasks or tasks[0].pid != init:
         raise StasisError(f"The container's init {init} is gone.", "Run the task again.")
     sockets = any(one.kind == "socket" for task in tasks for one in task.descriptors)
@@ -69,6 +71,32 @@ def descendants(init: int, proc: str = "/proc") -> list[int]:
         for thread in _entries(f"{proc}/{pid}/task"):
             found += [int(child) for child in _read(f"{proc}/{pid}/task/{thread}/children").split()]
     return found
+
+
+def _tasks(look: _Look, init: int, proc: str) -> tuple[Task, ...]:
+    """Every process, init first. They come and go during the look: systemd holds a pidfd of each one that it starts, and a
+    service of some milliseconds is not for a task to fail. So who has a pidfd of a process not met is looked at again."""
+    seen: dict[int, Task] = {}
+    again: set[int] = set()
+    for _look in range(_LOOKS):
+        for pid in descendants(init, proc):
+            if pid in seen and pid not in again:
+                continue
+            found = look.task(pid)
+            if found is not None:
+                seen[pid] = found
+            elif pid in seen:
+                del seen[pid]
+        again = {pid for pid, task in seen.items() if not _watched(task) <= seen.keys()}
+        if not again:
+            break
+    return tuple(seen.values())
+
+
+def _watched(task: Task) -> set[int]:
+    """The living processes of which it has a pidfd."""
+    infos = (_proc.status(one.info) for one in task.descriptors if one.kind == "pidfd")
+    return {int(info.get("Pid", "-1")) for info in infos} - {-1}
 
 
 class _Look:

@@ -100,6 +100,63 @@ def test_process_that_is_gone_is_left_out(proc: Proc) -> None:
     assert [one.pid for one in proc.gather().tasks] == [100]
 
 
+def later(proc: Proc, monkeypatch: pytest.MonkeyPatch, change: t.Callable[[], None]) -> list[int]:
+    """Have something change after the first walk through the processes; returns a number for each walk."""
+    walks: list[int] = []
+    walk = _preflight_look.descendants
+
+    def walked(init: int, top: str = "/proc") -> list[int]:
+        walks.append(len(walks))
+        if len(walks) == 2:
+            change()
+        return walk(init, top)
+
+    monkeypatch.setattr(_preflight_look, "descendants", walked)
+    return walks
+
+
+def pidfd(pid: int) -> dict[str, str]:
+    return {"anon_inode:[pidfd]": f"flags:\t02000002\nPid:\t{pid}\n"}
+
+
+def test_process_that_has_just_been_started_is_met_by_a_second_walk(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc.add(100, 101, files=pidfd(102))
+    proc.add(101)
+
+    def started() -> None:
+        proc.add(102)
+        make.write(str(proc.top / "100/task/100/children"), "101 102")
+
+    later(proc, monkeypatch, started)
+    assert [one.pid for one in proc.gather().tasks] == [100, 101, 102]
+
+
+def test_process_that_has_just_ended_leaves_a_pidfd_of_nothing(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc.add(100, files=pidfd(102))
+    later(proc, monkeypatch, lambda: make.write(str(proc.top / "100/fdinfo/0"), pidfd(-1)["anon_inode:[pidfd]"]))
+    [init] = proc.gather().tasks
+    assert "Pid:\t-1" in init.descriptors[0].info
+
+
+def test_pidfd_of_a_process_from_outside_is_still_there_after_some_looks(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc.add(100, files=pidfd(4711))
+    walks = later(proc, monkeypatch, lambda: None)
+    [init] = proc.gather().tasks
+    assert "Pid:\t4711" in init.descriptors[0].info
+    assert len(walks) == 3
+
+
+def test_who_has_ended_before_the_second_look_is_left_out(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    proc.add(100, 101)
+    proc.add(101, files=pidfd(4711))
+    later(proc, monkeypatch, lambda: (proc.top / "101/status").unlink())
+    assert [one.pid for one in proc.gather().tasks] == [100]
+
+
 def test_init_that_is_gone_is_an_error(proc: Proc) -> None:
     with pytest.raises(StasisError, match="gone"):
         proc.gather()
