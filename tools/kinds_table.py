@@ -69,7 +69,9 @@ def table(results: dict[str, dict[str, dict]], expected: dict[str, dict]) -> str
     for host, kinds in results.items():
         for kind in expected:
             if kind in kinds and kinds[kind]["result"] != "supported":
-                text = f"{kinds[kind]['title']}: {' '.join(kinds[kind]['evidence'][:2])}"
+                # An interface has another number on each host.
+                why = re.sub(r"\blink \d+", "link N", " ".join(kinds[kind]["evidence"][:2]))
+                text = f"{kinds[kind]['title']}: {why}"
                 reasons.setdefault(text, []).append(host)
     for host, kinds in results.items():
         for kind in expected:

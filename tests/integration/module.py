@@ -41,13 +41,14 @@ KEYS = {
 @dataclass
 class Module:
     """A module as a program. collections: where the collection lies. core: where ansible-core lies, unless the
-    interpreter knows."""
+    interpreter knows. seconds: how long it may take."""
 
     collections: Path
     scratch: Path
     python: str = sys.executable
     core: str = ""
     name: str = "lxc_checkpoint"
+    seconds: float = 120
 
     def start(self, check_mode: bool = False, **options: t.Any) -> subprocess.Popen[str]:
         """Start the module; its answer is what it writes to stdout."""
@@ -67,7 +68,7 @@ class Module:
 
     def run(self, check_mode: bool = False, **options: t.Any) -> Answer:
         """Run the module to its end."""
-        return self.answer(self.start(check_mode, **options))
+        return self.answer(self.start(check_mode, **options), self.seconds)
 
     @staticmethod
     def answer(process: subprocess.Popen[str], seconds: float = 120) -> Answer:

@@ -144,6 +144,10 @@ class Kind:
         """Where the module refuses before CRIU runs: CRIU's or LXC's own word that it cannot be done."""
         return []
 
+    def last_words(self, _subject: Subject) -> list[str]:
+        """What the container itself says of a failure, for the evidence."""
+        return []
+
     def alive(self, subject: Subject) -> None:
         """Raise AssertionError unless it runs and does something."""
         subject.assert_counts()

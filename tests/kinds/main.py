@@ -105,7 +105,7 @@ def compare(result: Result, expected: t.Mapping[str, t.Any], host: str) -> str:
 def attempt(kind: Kind, host: Result, logs: Path) -> Result:
     """Try one kind, whatever comes of it; the host is as before afterwards, or that is the failure.
 
-    logs: where the module's logs of a failure are kept, below the kind's name.
+    logs: where the module's logs of a failure or a refusal are kept, below the kind's name.
     """
     began = time.monotonic()
     before = hygiene.snapshot()
@@ -125,6 +125,7 @@ def attempt(kind: Kind, host: Result, logs: Path) -> Result:
     except Exception as exc:  # noqa: BLE001 # whatever it is, the other kinds are tried all the same
         result["result"] = FAILED
         result["evidence"] += [f"{type(exc).__name__}: {exc}", *_where(exc)]
+    if result["result"] in (FAILED, REFUSED):
         for path in Path("/var/log/stasis").glob(f"{PREFIX}*"):
             shutil.copytree(path, logs / kind.name, dirs_exist_ok=True)
     hygiene.clean()
@@ -146,13 +147,15 @@ def _try(kind: Kind, place: Ground, result: Result) -> str:
     result["evidence"] += subject.notes
     arguments = place.directory / "arguments"
     arguments.mkdir()
-    module = Module(BUNDLE / "collections", arguments, core=str(BUNDLE / "core"))
+    module = Module(BUNDLE / "collections", arguments, core=str(BUNDLE / "core"), seconds=SECONDS)
     checkpoint = Checkpoint(module, subject, place.directory / "checkpoints/image")
     try:
-        return _generations(kind, place, checkpoint, result)
+        with last_words(kind, subject, result):
+            return _generations(kind, place, checkpoint, result)
     except RefusedError as refused:
-        kind.alive(subject)
-        result["evidence"] += evidence_of(kind, place, subject, refused.answer)
+        with last_words(kind, subject, result):
+            kind.alive(subject)
+            result["evidence"] += evidence_of(kind, place, subject, refused.answer)
         return REFUSED
 
 
@@ -224,6 +227,17 @@ def ground() -> t.Iterator[Ground]:
             yield place
     finally:
         bridge.remove()
+
+
+@contextlib.contextmanager
+def last_words(kind: Kind, subject: Subject, result: Result) -> t.Iterator[None]:
+    """Ask the container why, before it is removed: a failure or refusal often comes of one of its services."""
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(Exception):
+            result["evidence"] += kind.last_words(subject)
+        raise
 
 
 @contextlib.contextmanager

@@ -174,7 +174,9 @@ class _Debian(Kind):
         """What the role stasis.lxc.checkpointable does, and nothing else; said in the evidence."""
         scratch = ground.directory / "preparation"
         scratch.mkdir()
-        module = Module(BUNDLE / "collections", scratch, core=str(BUNDLE / "core"), name="lxc_checkpointable")
+        module = Module(
+            BUNDLE / "collections", scratch, core=str(BUNDLE / "core"), name="lxc_checkpointable", seconds=PATIENCE
+        )
         answer = module.run(name=subject.name, lxc_path=str(subject.lxc_path))
         assert not answer.get("failed"), answer.get("msg")
         assert not answer["blocked"], f"what the role leaves in the way: {answer['blocked']}"
@@ -198,6 +200,11 @@ class _Debian(Kind):
         until(lambda: _ticks(subject) != fired, 60, "the timer fires")
         # An epoll set that is never quiet keeps it busy for good; what it does for us ends.
         until(lambda: _idle(subject), 60, "systemd is idle")
+
+    def last_words(self, subject: Subject) -> list[str]:
+        assert isinstance(subject, System)
+        said = subject.command("journalctl", "--no-pager", "-q", "-p", "notice", "-n", "40", "-o", "short-monotonic")
+        return [f"journal: {line}" for line in said.splitlines()]
 
     def facts(self, subject: Subject) -> Facts:
         assert isinstance(subject, System)
