@@ -29,7 +29,7 @@ path_without_shims() {
 python_for() {
     for candidate in "/usr/local/bin/python$1" "/usr/bin/python$1" \
         "${PYENV_ROOT:-${STASIS_USER_HOME:-$HOME}/.pyenv}/versions/$1".*/bin/"python$1" \
-        "$work/uv-python"/*"-$1".*/bin/"python$1"; do
+        "$work/debian-python/usr/bin/python$1" "$work/uv-python"/*"-$1".*/bin/"python$1"; do
         if [ -x "$candidate" ]; then
             printf '%s\n' "$candidate"
             return 0
