@@ -85,6 +85,8 @@ def clean() -> None:
         for mount in sorted(mounts_below(path), reverse=True):
             run("umount", mount)
         remove_tree(path)
+    if BASE.exists():
+        BASE.rmdir()
 
 
 def remove_logs() -> None:
