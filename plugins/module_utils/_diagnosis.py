@@ -37,6 +37,7 @@ class _Table:
 
     compiled: tuple[_Compiled, ...]
     notes: tuple[tuple[re.Pattern[str], Rule], ...]
+    lasts: tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...]
     any_note: re.Pattern[str]
 
 
@@ -44,18 +45,25 @@ class _Table:
 def _table() -> _Table:
     # Not at import: it takes tenths of a second, and most tasks have nothing to explain.
     notes = tuple((compile_text(text), rule) for rule in RULES for text in rule.notes)
+    lasts = tuple((compile_text(rule.last[0]), compile_text(rule.last[1]), rule.id) for rule in RULES if rule.last)
+    looked_for = [*(pattern for pattern, _rule in notes), *(kind for kind, _wanted, _id in lasts)]
     return _Table(
         tuple(_Compiled(rule, tuple(compile_text(text) for text in (*rule.says, *rule.notes))) for rule in RULES),
         notes,
-        re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _rule in notes)),
+        lasts,
+        re.compile("|".join(f"(?:{pattern.pattern})" for pattern in looked_for)),
     )
 
 
 @dataclass
 class Findings:
-    """What a log has said so far. Feed it with the lines in their order; it keeps one line for each rule."""
+    """What a log has said so far. Feed it with the lines in their order; it keeps one line for each rule.
+
+    after: the rules with `last` whose line it was.
+    """
 
     found: dict[str, tuple[int, Rule, str]] = field(default_factory=dict)
+    after: frozenset[str] = frozenset()
     succeeded: bool = False
     failed: bool = False
     _count: int = 0
@@ -71,7 +79,7 @@ class Findings:
             return
         if _log_lines.FAILURE.match(line.message):
             self.failed, self.succeeded = True, False
-        rule = rule_for(line.message)
+        rule = rule_for(line.message, self.after)
         if rule is not None:
             self._remember(rule, line)
 
@@ -81,8 +89,12 @@ class Findings:
             self.found.clear()
             self.succeeded, self.failed = True, False
         elif _table().any_note.match(line.message):
-            rule = next(rule for pattern, rule in _table().notes if pattern.match(line.message))
-            self._remember(rule, line)
+            for kind, wanted, name in _table().lasts:
+                if kind.match(line.message):
+                    self.after = self.after | {name} if wanted.match(line.message) else self.after - {name}
+            rule = next((rule for pattern, rule in _table().notes if pattern.match(line.message)), None)
+            if rule is not None:
+                self._remember(rule, line)
 
     def _remember(self, rule: Rule, line: _log_lines.Line) -> None:
         self.found.setdefault(rule.id, (self._count, rule, _log_lines.bounded(line.text)))
@@ -116,9 +128,11 @@ def diagnose_lines(lines: t.Iterable[str]) -> list[Diagnosis]:
 
 # CRIU says some things thousands of times.
 @functools.lru_cache(maxsize=1024)
-def rule_for(message: str) -> Rule | None:
-    """The first rule that knows the message of an error."""
+def rule_for(message: str, after: frozenset[str] = frozenset()) -> Rule | None:
+    """The first rule that knows the message of an error; of those with `last` only the ones in `after`."""
     for one in _table().compiled:
+        if one.rule.last and one.rule.id not in after:
+            continue
         if any(pattern.match(message) for pattern in one.says):
             return one.rule
     return None

@@ -259,6 +259,16 @@ DUMP_RULES: tuple[Rule, ...] = (
         "criu/files-reg.c, check_path_remap()",
     ),
     Rule(
+        "watch_cgroup_gone",
+        TRANSIENT,
+        DUMP,
+        ("Can't dump that handle",),
+        "A cgroup that systemd watches has just been removed: one of its units was ending when the container was frozen.",
+        "Try again.",
+        "criu/fsnotify.c, check_open_handle()",
+        last=("Trying via mntid %", "Trying via mntid % ns_mountpoint @./sys/fs/cgroup%"),
+    ),
+    Rule(
         "watch_handle",
         CONFIGURATION,
         DUMP,

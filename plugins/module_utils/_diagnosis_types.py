@@ -40,6 +40,8 @@ class Rule:
     reference: where to read on: `criu#NUMBER`, `lxc#NUMBER` or `podman#NUMBER` for an issue, else file and function.
     weight: CAUSE, SYMPTOM or LAST.
     notes: like says, for lines that CRIU does not call errors.
+    last: two texts, the second of which begins as the first: the rule counts only where the last line before that is like the
+    first is like the second.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Rule:
     reference: str
     weight: int = CAUSE
     notes: tuple[str, ...] = ()
+    last: tuple[str, str] | None = None
 
     @property
     def link(self) -> str:
@@ -90,4 +93,4 @@ def compile_text(text: str) -> re.Pattern[str]:
     """The pattern of one of a rule's texts; for match() at the start of a message."""
     end = r"\s*\Z" if text.endswith("$") else ""
     literal = text[:-1] if end else text
-    return re.compile(r"(?:[a-z][\w-]*: )?" + ".*?".join(re.escape(part) for part in literal.split("%")) + end)
+    return re.compile(r"(?:[a-z][\w-]*: \s*)?" + ".*?".join(re.escape(part) for part in literal.split("%")) + end)

@@ -138,7 +138,22 @@ def filled(text: str) -> str:
     ("rule", "text"), [pytest.param(rule, text, id=f"{rule.id}: {text}") for rule in RULES for text in rule.says]
 )
 def test_every_text_of_a_rule_leads_to_it(rule: Rule, text: str) -> None:
-    assert ids(f"(00.1)      1: Error (criu/x.c:1): {filled(text)}") == [rule.id]
+    before = [f"(00.1) {filled(rule.last[1])}"] if rule.last else []
+    assert ids(*before, f"(00.1)      1: Error (criu/x.c:1): {filled(text)}") == [rule.id]
+
+
+@pytest.mark.parametrize(
+    ("tried", "rule"),
+    [
+        (["./sys/fs/cgroup"], "watch_cgroup_gone"),
+        (["./sys/fs/cgroup", "./etc"], "watch_handle"),
+        (["./etc", "./sys/fs/cgroup"], "watch_cgroup_gone"),
+        ([], "watch_handle"),
+    ],
+)
+def test_what_was_tried_last_tells_which_rule_counts(tried: list[str], rule: str) -> None:
+    lines = [f"(00.1) fsnotify: \t\tTrying via mntid 7 root / ns_mountpoint @{place} (15)" for place in tried]
+    assert ids(*lines, "(00.2) Error (criu/fsnotify.c:284): fsnotify: \tCan't dump that handle") == [rule]
 
 
 @pytest.mark.parametrize(
