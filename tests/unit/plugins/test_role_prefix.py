@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -15,14 +18,43 @@ from ansible_collections.stasis.lxc.tests.unit.support.hook_bench import SHELLS
 SCRIPT = Path(__file__).resolve().parents[3] / "roles" / "criu" / "files" / "prefix"
 
 
-@pytest.mark.parametrize("shell", sorted(SHELLS))
-def test_what_others_have_named_like_a_working_directory_is_not_removed(shell: str, tmp_path: Path) -> None:
+Owned = t.Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(params=sorted(SHELLS))
+def owned(request: pytest.FixtureRequest, tmp_path: Path) -> Owned:
+    """Asks what is the role's own, with this as the directory for builds."""
+
+    def ask(build: Path, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        argv = [*SHELLS[request.param], str(SCRIPT), "owned", str(build), str(tmp_path / "hooks"), ""]
+        environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks")}
+        return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=timeout, env=environment)
+
+    return ask
+
+
+def test_what_others_have_named_like_a_working_directory_is_not_removed(owned: Owned, tmp_path: Path) -> None:
     build = tmp_path / "build"
     build.mkdir()
     for name in ("stasis-criu-work.aB3xYz", "stasis-criu-work.x\n.ssh", "stasis-criu-work.x\n.."):
         (build / name).mkdir()
-    argv = [*SHELLS[shell], str(SCRIPT), "owned", str(build), str(tmp_path / "hooks"), ""]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20)
-    lines = done.stdout.splitlines()
+    lines = owned(build).stdout.splitlines()
     assert all(line.startswith("/") for line in lines), lines
     assert [line for line in lines if line.startswith(str(tmp_path))] == [f"{build}/stasis-criu-work.aB3xYz"]
+
+
+def test_a_removal_waits_for_a_build_and_for_nobody_else(owned: Owned, tmp_path: Path) -> None:
+    build = tmp_path / "build"
+    build.mkdir()
+    owned(build)
+    locks = tmp_path / "locks"
+    assert locks.stat().st_mode & 0o777 == 0o700, "another user could hold the lock"
+    descriptor = os.open(build, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    owned(build)
+    os.close(descriptor)
+    descriptor = os.open(locks, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(subprocess.TimeoutExpired):
+        owned(build, timeout=1)
+    os.close(descriptor)
