@@ -20,6 +20,8 @@ BEGIN = "# BEGIN stasis.lxc autostart"
 END = "# END stasis.lxc autostart"
 # lxc.start.auto is a single value in LXC: the last one given counts.
 _BLOCK = f"{BEGIN}\n# Off until the container is restored from its checkpoint.\nlxc.start.auto = 0\n{END}\n"
+# systemctl has systemd read all its units anew; that took more than 30 s on a busy emulated host.
+_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,21 @@ def inhibit(autostart: Autostart, config_path: str, runner: Runner) -> None:
     """
     if autostart.config:
         _write_block(config_path, _BLOCK)
-    disabled: list[str] = []
+    touched: list[str] = []
     try:
         for unit in autostart.units:
+            # Before it is: systemctl may fail, or be killed for its deadline, when the link is gone already.
+            touched.append(unit)
             _systemctl(runner, "disable", unit)
-            disabled.append(unit)
-    except StasisError:
+    except StasisError as exc:
         if autostart.config:
             _write_block(config_path, "")
-        for unit in disabled:
-            _systemctl(runner, "enable", unit)
+        for unit in touched:
+            try:
+                _systemctl(runner, "enable", unit)
+            except StasisError as again:
+                # It was enabled, and has to be so again.
+                exc.remedy = again.remedy
         raise
 
 
@@ -104,8 +111,7 @@ def _write_block(config_path: str, block: str) -> None:
 
 
 def _systemctl(runner: Runner, verb: str, unit: str) -> None:
-    done = runner.run(["systemctl", verb, unit])
+    done = runner.run(["systemctl", verb, unit], timeout=_SECONDS)
     if done.rc != 0:
-        raise StasisError(
-            f"systemctl {verb} {unit} failed: {done.stderr.strip()[:300]}", f"Run systemctl {verb} {unit} by hand."
-        )
+        said = f"it did not end within {_SECONDS:.0f} s" if done.timed_out else done.stderr.strip()[:300]
+        raise StasisError(f"systemctl {verb} {unit} failed: {said}", f"Run systemctl {verb} {unit} by hand.")

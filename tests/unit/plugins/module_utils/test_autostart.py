@@ -190,16 +190,30 @@ def test_without_a_unit_systemctl_is_not_called(config: str) -> None:
 def test_unit_that_cannot_be_disabled_takes_the_block_back(config: str) -> None:
     call = Call(["systemctl", "disable", UNIT], rc=1, stderr="Failed to disable unit: Read-only file system\n")
     with pytest.raises(StasisError, match=r"systemctl disable lxc@web1\.service failed: Failed to disable") as failure:
-        inhibit(Autostart(True, (UNIT,)), config, call)
+        inhibit(Autostart(True, (UNIT,)), config, call, Call(["systemctl", "enable", UNIT]))
     assert failure.value.remedy == "Run systemctl disable lxc@web1.service by hand."
     assert read(config) == CONFIG
 
 
-def test_unit_that_cannot_be_disabled_enables_those_before_it_again(config: str) -> None:
+def test_systemctl_that_takes_too_long_may_have_disabled_the_unit_so_it_is_enabled_again(config: str) -> None:
+    slow = Call(["systemctl", "disable", UNIT], rc=-9, stderr="Removed ...", timed_out=True, timeout=120.0)
+    with pytest.raises(StasisError, match=r"failed: it did not end within 120 s"):
+        inhibit(BY_UNIT, config, slow, Call(["systemctl", "enable", UNIT]))
+
+
+def test_unit_that_cannot_be_put_back_is_named_with_what_to_do(config: str) -> None:
+    calls = (Call(["systemctl", "disable", UNIT], rc=1), Call(["systemctl", "enable", UNIT], rc=1))
+    with pytest.raises(StasisError, match="disable") as failure:
+        inhibit(BY_UNIT, config, *calls)
+    assert failure.value.remedy == "Run systemctl enable lxc@web1.service by hand."
+
+
+def test_unit_that_cannot_be_disabled_is_enabled_again_with_those_before_it(config: str) -> None:
     runner = StrictRunner(
         Call(["systemctl", "disable", "a.service"]),
         Call(["systemctl", "disable", "b.service"], rc=1, stderr="no"),
         Call(["systemctl", "enable", "a.service"]),
+        Call(["systemctl", "enable", "b.service"]),
     )
     with pytest.raises(StasisError, match=r"systemctl disable b.service failed: no"):
         _autostart.inhibit(Autostart(False, ("a.service", "b.service")), config, runner)
