@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import typing as t
 from collections import Counter
 from dataclasses import dataclass
@@ -59,13 +60,17 @@ _WEIGHTS_OF_IDLE = frozenset(("0", "1"))
 @dataclass(frozen=True)
 class Group:
     """One cgroup. path: below the payload cgroup, "." for itself. settings: before tasks are in it. limits: file and
-    value, written when the tasks are there. owner: "UID:GID", empty for root's.
+    value, written when the tasks are there. owner: "UID:GID", empty for root's. given: the files that belong to that owner
+    with the directory, where not all do: systemd and LXC hand a cgroup over without the files that limit it. shared: the
+    owner's group may write to it, which is how LXC hands over the payload cgroup of an unprivileged container.
     """
 
     path: str
     settings: tuple[tuple[str, str], ...] = ()
     limits: tuple[tuple[str, str], ...] = ()
     owner: str = ""
+    given: tuple[str, ...] | None = None
+    shared: bool = False
 
 
 def unified(hierarchies: t.Iterable[Hierarchy]) -> Hierarchy | None:
@@ -93,7 +98,7 @@ def observe(hierarchy: Hierarchy) -> list[Group]:
     return found
 
 
-def _group(directory: str, path: str, files: t.Iterable[str]) -> Group:
+def _group(directory: str, path: str, files: t.Collection[str]) -> Group:
     settings = []
     if _read(directory, "cgroup.type") == "threaded":
         settings.append(("cgroup.type", "threaded"))
@@ -105,10 +110,19 @@ def _group(directory: str, path: str, files: t.Iterable[str]) -> Group:
         # A task may not enter a cpuset that the recorded ones are outside of.
         if values.pop(name, ""):
             settings.append((name, _read(directory, name)))
-    # LXC makes the payload cgroup itself, whoever it belongs to.
-    status = os.stat(directory)
-    owner = f"{status.st_uid}:{status.st_gid}" if status.st_uid or status.st_gid else ""
-    return Group(path, tuple(settings), tuple(limits(values)), owner)
+    owner = _owner(directory)
+    given, shared = None, False
+    if owner:
+        shared = bool(os.stat(directory).st_mode & stat.S_IWGRP)
+        theirs = tuple(sorted(name for name in files if _owner(os.path.join(directory, name)) == owner))
+        # The payload cgroup is not the container's as a whole: what limits the container stays the host's.
+        given = theirs if path == "." or shared or len(theirs) < len(files) else None
+    return Group(path, tuple(settings), tuple(limits(values)), owner, given, shared)
+
+
+def _owner(path: str) -> str:
+    status = os.stat(path)
+    return f"{status.st_uid}:{status.st_gid}" if status.st_uid or status.st_gid else ""
 
 
 def limits(values: t.Mapping[str, str]) -> list[tuple[str, str]]:
@@ -128,19 +142,23 @@ def limits(values: t.Mapping[str, str]) -> list[tuple[str, str]]:
 def record(groups: t.Sequence[Group]) -> str:
     """The text of the record, or "" where there is nothing to make or to set. Lines, each with its newline:
 
-    `owner UID:GID` of most cgroups; then for each one `dir PATH`, and behind it `own UID:GID` where it is another's,
-    `set FILE VALUE`, `limit FILE VALUE`.
+    `owner UID:GID` of most cgroups; then for each one `dir PATH`, and behind it `own UID:GID` where it is another's as a
+    whole, `give UID:GID MODE FILE...` where it is with these files only (MODE: for chmod), `set FILE VALUE`,
+    `limit FILE VALUE`.
     """
     made = [group for group in groups if group.path != "."]
-    if not made and not any(group.settings or group.limits for group in groups):
+    if not made and not any(group.settings or group.limits or group.owner for group in groups):
         return ""
     lines = []
-    common = Counter(group.owner for group in made).most_common(1)[0][0] if made else ""
+    whole = Counter(group.owner for group in made if group.given is None)
+    common = whole.most_common(1)[0][0] if whole else ""
     if common:
         lines.append(f"owner {common}")
     for group in groups:
         lines.append(f"dir {group.path}")
-        if group.path != "." and group.owner != common:
+        if group.given is not None:
+            lines.append(" ".join(("give", group.owner, "g=u" if group.shared else "g-w", *group.given)))
+        elif group.path != "." and group.owner != common:
             lines.append(f"own {group.owner or '0:0'}")
         lines += [f"set {name} {value}" for name, value in group.settings]
         lines += [f"limit {name} {value}" for name, value in group.limits]
@@ -150,6 +168,7 @@ def record(groups: t.Sequence[Group]) -> str:
 _LINES = {
     "owner": re.compile(r"[0-9]+:[0-9]+\Z"),
     "own": re.compile(r"[0-9]+:[0-9]+\Z"),
+    "give": re.compile(r"[0-9]+:[0-9]+ g(=u|-w)( [a-z]+\.[A-Za-z0-9_.]+)*\Z"),
     "set": re.compile(r"(cgroup\.(type|subtree_control)|cpuset\.(cpus|mems)) [^\n]+\Z"),
     "limit": re.compile(r"[a-z]+\.[A-Za-z0-9.]+ [^\n]+\Z"),
 }

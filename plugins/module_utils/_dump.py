@@ -88,7 +88,8 @@ def dump(
             _autostart.inhibit(container.autostart, container.config_path, runner)
             inhibited = True
         pids = _cgroups.processes(container.cgroups)
-        with _incoming.unmounted(container.init.pid if container.init else 0, pids) as faults:
+        copies = [f"/{one}" for one in container.terminals] if container.config.values("lxc.idmap") else []
+        with _incoming.unmounted(container.init.pid if container.init else 0, pids, copies) as faults:
             warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks)
     except Exception as exc:
         ahead.cancel()

@@ -10,6 +10,10 @@ hands mounts to it. They are slaves of one peer group with different roots, and 
 model for the others, which the kernel refuses (`Can't copy sharing from ...`). So they are unmounted for the dump, and put
 back where the container runs on. In a restored one they are gone, which costs nothing but `systemctl bind` and `mount-image`
 for a service until its next start; its sandbox stays as it is.
+
+The same is done with the copies that such a namespace has of LXC's terminals, where the container has a user namespace: CRIU
+restores the container's own ones as what they are mapped to, but makes the copies of its devpts, and then cannot give them the
+sharing of their originals (`Failed to copy sharing from ...`). Without a user namespace it makes the copies of the originals.
 """
 
 from __future__ import annotations
@@ -33,18 +37,23 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 
 
 @contextlib.contextmanager
-def unmounted(init_pid: int, pids: t.Iterable[int]) -> t.Iterator[list[str]]:
+def unmounted(init_pid: int, pids: t.Iterable[int], terminals: t.Collection[str] = ()) -> t.Iterator[list[str]]:
     """For a dump: without these mounts, where there is more than one; afterwards, whatever came of it, they are there again.
 
-    Yields what could not be unmounted, as warnings. A child of ours in each service's namespace holds its mount meanwhile;
-    it lets go of it if we are killed.
+    terminals: what else is to be unmounted in each service's namespace. Yields what could not be unmounted, as warnings. A
+    child of ours in each service's namespace holds its mounts meanwhile; it lets go of them if we are killed.
     """
-    found = namespaces(init_pid, pids)
-    holders = [_Holder(pid) for pid in found.values()] if len(found) > 1 else []
+    found = namespaces(init_pid, pids, (TARGET, *terminals))
+    single = sum(TARGET in targets for _pid, targets in found.values()) < 2
+    holders = []
+    for pid, targets in found.values():
+        wanted = [one for one in targets if one != TARGET or not single]
+        if wanted:
+            holders.append(_Holder(pid, wanted))
     try:
         yield [
-            f"{TARGET} could not be unmounted in the mount namespace of process {holder.pid} ({os.strerror(holder.code)}), "
-            "so a restore may fail."
+            f"{' '.join(holder.targets)} could not be unmounted in the mount namespace of process {holder.pid} "
+            f"({os.strerror(holder.code)}), so a restore may fail."
             for holder in holders
             if holder.code
         ]
@@ -56,8 +65,9 @@ def unmounted(init_pid: int, pids: t.Iterable[int]) -> t.Iterator[list[str]]:
 class _Holder:
     """A child in one mount namespace. code: the error number of the unmount, 0 for none."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, targets: t.Sequence[str]) -> None:
         self.pid = pid
+        self.targets = targets
         self.code = 0
         self._child = 0
         try:
@@ -70,7 +80,7 @@ class _Holder:
         if self._child == 0:
             # Nothing of the container's is run here, and nothing of Python's that another thread might have locked.
             os.close(self._ask)
-            _hold(namespace, asked, tell)
+            _hold(namespace, [target.encode() for target in targets], asked, tell)
         for descriptor in (namespace, tell, asked):
             os.close(descriptor)
         self.code = int.from_bytes(os.read(answer, 1) or b"\1", "big")
@@ -84,29 +94,39 @@ class _Holder:
             os.waitpid(self._child, 0)
 
 
-def _hold(namespace: int, asked: int, tell: int) -> t.NoReturn:
-    """In the child: keep a copy of the mount, unmount it, and put the copy in its place if that is what is asked for."""
+def _hold(namespace: int, targets: t.Sequence[bytes], asked: int, tell: int) -> t.NoReturn:
+    """In the child: keep copies of the mounts, unmount them, and put the copies in their places if that is what is asked for."""
     libc = ctypes.CDLL(None, use_errno=True)
-    target = TARGET.encode()
-    held = -1
-    failed = libc.setns(namespace, _CLONE_NEWNS)
-    if not failed:
-        held = libc.syscall(_OPEN_TREE, _AT_FDCWD, target, _OPEN_TREE_CLONE | os.O_CLOEXEC)
-        failed = libc.umount2(target, _MNT_DETACH | _UMOUNT_NOFOLLOW)
-    os.write(tell, bytes([min(ctypes.get_errno() or 1, 255) if failed else 0]))
-    if os.read(asked, 1) == b"p" and held >= 0:
-        libc.syscall(_MOVE_MOUNT, held, b"", _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH)
+    held = []
+    code = 0
+    if libc.setns(namespace, _CLONE_NEWNS):
+        code = ctypes.get_errno() or 1
+        targets = ()
+    for target in targets:
+        copy = libc.syscall(_OPEN_TREE, _AT_FDCWD, target, _OPEN_TREE_CLONE | os.O_CLOEXEC)
+        if libc.umount2(target, _MNT_DETACH | _UMOUNT_NOFOLLOW):
+            code = code or ctypes.get_errno() or 1
+        elif copy >= 0:
+            held.append((copy, target))
+    os.write(tell, bytes([min(code, 255)]))
+    if os.read(asked, 1) == b"p":
+        for copy, target in held:
+            libc.syscall(_MOVE_MOUNT, copy, b"", _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH)
     os._exit(0)
 
 
-def namespaces(init_pid: int, pids: t.Iterable[int]) -> dict[str, int]:
-    """The mount namespaces other than init's that have it, each with one of its processes."""
+def namespaces(
+    init_pid: int, pids: t.Iterable[int], wanted: t.Collection[str] = (TARGET,)
+) -> dict[str, tuple[int, list[str]]]:
+    """The mount namespaces other than init's that have mounts at these places: one of its processes, and the places."""
     own = _namespace(init_pid)
-    found: dict[str, int] = {}
+    found: dict[str, tuple[int, list[str]]] = {}
     for pid in sorted(pids):
         name = _namespace(pid)
-        if name and name != own and name not in found and any(one.target == TARGET for one in _mounts(pid)):
-            found[name] = pid
+        if name and name != own and name not in found:
+            targets = [one.target for one in _mounts(pid) if one.target in wanted]
+            if targets:
+                found[name] = (pid, targets)
     return found
 
 

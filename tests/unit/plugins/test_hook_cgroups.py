@@ -82,6 +82,46 @@ class TestCgroups:
             == f"chown -R -- 1234:1235 {top}/a.slice {top}/a.slice/b\nchown -R -- 2234:2235 {top}/a.slice/b\n"
         )
 
+    def test_files_of_a_controller_are_there_before_they_are_given_away(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "owner 1234:1235\ndir .\ndir a\nset cgroup.subtree_control +pids\n")
+        bench.script(bench.path / "chown", f"#!/bin/sh\ncat '{top}/a/cgroup.subtree_control' >&2\n")
+        done = bench.run("post-setup-namespaces", **environment)
+        assert (done.returncode, done.stderr) == (0, "+pids")
+
+    def test_what_limits_them_is_not_given_away_with_them(self, bench: Bench) -> None:
+        record = (
+            "dir .\ngive 1234:1234 g=u cgroup.procs memory.oom.group\ndir with a space\ngive 5:6 g-w cgroup.procs\n"
+        )
+        top, environment = self.given(bench, record)
+        for name in ("chown", "chmod"):
+            bench.script(bench.path / name, FAKE)
+        for path in (top / "cgroup.procs", top / "memory.max", top / "with a space/cgroup.procs"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("")
+        done = bench.run("post-setup-namespaces", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        # memory.oom.group is not there on this host.
+        assert bench.calls() == (
+            f"chown -- 1234:1234 {top}/. {top}/./cgroup.procs\n"
+            f"chmod g=u {top}/. {top}/./cgroup.procs\n"
+            f"chown -- 5:6 {top}/with a space {top}/with a space/cgroup.procs\n"
+            f"chmod g-w {top}/with a space {top}/with a space/cgroup.procs\n"
+        )
+
+    def test_directory_may_be_given_away_alone(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\ndir a\ngive 5:6 g-w\n")
+        for name in ("chown", "chmod"):
+            bench.script(bench.path / name, FAKE)
+        assert bench.run("post-setup-namespaces", **environment).returncode == 0
+        assert bench.calls() == f"chown -- 5:6 {top}/a\nchmod g-w {top}/a\n"
+
+    def test_fail_the_restore_where_they_cannot_be_given_away(self, bench: Bench) -> None:
+        _top, environment = self.given(bench, "dir .\ngive 1234:1234 g=u cgroup.procs\n")
+        bench.script(bench.path / "chown", "#!/bin/sh\nexit 1\n")
+        done = bench.run("post-setup-namespaces", **environment)
+        assert done.returncode == 1
+        assert "could not be given to its owner" in bench.said()
+
     def test_fail_the_restore_where_they_cannot_be_made(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\ndir init.scope\n")
         (top / "init.scope").write_text("a file in the way")

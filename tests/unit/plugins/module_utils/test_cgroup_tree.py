@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_weight_that_comes_of_being_idle_is_not_written() -> None:
 
 def test_record_names_most_groups_owner_once_and_the_others_one_by_one() -> None:
     groups = [
-        Group(".", (("cgroup.subtree_control", "+pids"),), owner="100000:0"),
+        Group(".", (("cgroup.subtree_control", "+pids"),)),
         Group("init.scope", owner="100000:100000"),
         Group("system.slice", (), (("pids.max", "9"), ("memory.max", "4096")), owner="100000:100000"),
         Group("user.slice", owner="101000:101000"),
@@ -92,6 +93,52 @@ def test_record_names_most_groups_owner_once_and_the_others_one_by_one() -> None
         "dir root.slice\nown 0:0\n"
     )
     _cgroup_tree.check(text)
+
+
+def test_group_given_without_its_limits_is_recorded_file_by_file() -> None:
+    groups = [
+        Group(".", owner="100000:100000", given=("cgroup.procs", "memory.oom.group"), shared=True),
+        Group("init.scope", owner="100000:100000"),
+        Group("user@1000.service", owner="101000:101000", given=()),
+        Group("root.slice"),
+    ]
+    text = _cgroup_tree.record(groups)
+    assert text == (
+        "owner 100000:100000\n"
+        "dir .\ngive 100000:100000 g=u cgroup.procs memory.oom.group\n"
+        "dir init.scope\n"
+        "dir user@1000.service\ngive 101000:101000 g-w\n"
+        "dir root.slice\nown 0:0\n"
+    )
+    _cgroup_tree.check(text)
+
+
+def test_payload_cgroup_that_is_anothers_is_a_record_by_itself() -> None:
+    groups = [Group(".", owner="5:6", given=("cgroup.procs",))]
+    assert _cgroup_tree.record(groups) == "dir .\ngive 5:6 g-w cgroup.procs\n"
+
+
+def test_owners_are_looked_at_file_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hierarchy = payload(
+        tmp_path,
+        cgroup_DOT_procs="",
+        memory_DOT_max="max",
+        a_DOT_slice__cgroup_DOT_procs="",
+        b_DOT_slice__cgroup_DOT_procs="",
+        b_DOT_slice__memory_DOT_max="max",
+    )
+    top = hierarchy.directory
+    os.chmod(top, 0o775)
+    for name in ("a.slice", "b.slice"):
+        os.chmod(f"{top}/{name}", 0o755)
+    theirs = [top, f"{top}/cgroup.procs", f"{top}/a.slice", f"{top}/a.slice/cgroup.procs"]
+    theirs += [f"{top}/b.slice", f"{top}/b.slice/cgroup.procs"]
+    monkeypatch.setattr(_cgroup_tree, "_owner", lambda path: "5:6" if path in theirs else "")
+    assert _cgroup_tree.observe(hierarchy) == [
+        Group(".", owner="5:6", given=("cgroup.procs",), shared=True),
+        Group("a.slice", owner="5:6"),
+        Group("b.slice", owner="5:6", given=("cgroup.procs",)),
+    ]
 
 
 def test_container_that_made_no_cgroup_and_has_no_limit_has_no_record() -> None:
@@ -121,6 +168,10 @@ def test_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
         "limit a/b 1",
         "limit pids.max",
         "owner root:root",
+        "give 5:6 g=u ../cgroup.procs",
+        "give 5:6 g=u ..",
+        "give 5:6 u=s cgroup.procs",
+        "give 5:6 cgroup.procs",
         "run x",
         "",
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _incoming, _proc
 
+TTY = "380 366 0:52 /1 /dev/tty1 rw shared:48 master:15 - devpts devpts rw\n"
 WITH = "372 366 0:57 /systemd/propagate/a.service /run/systemd/incoming ro,nosuid,nodev master:20 - tmpfs tmpfs rw\n"
 NAMES = {1: "mnt:[1]", 2: "mnt:[2]", 3: "mnt:[2]", 4: "mnt:[4]", 5: "mnt:[5]", 6: "mnt:[1]"}
 
@@ -22,6 +23,7 @@ class House:
     def __init__(self) -> None:
         self.gone: list[int] = []
         self.back: list[int] = []
+        self.freed: dict[int, list[str]] = {}
 
 
 @pytest.fixture(name="house")
@@ -29,8 +31,10 @@ def house_fixture(monkeypatch: pytest.MonkeyPatch) -> House:
     house = House()
 
     class Holder:
-        def __init__(self, pid: int) -> None:
+        def __init__(self, pid: int, targets: list[str]) -> None:
             self.pid = pid
+            self.targets = targets
+            house.freed[pid] = targets
             self.code = 1 if pid == 4 else 0
             house.gone.append(pid)
 
@@ -60,6 +64,22 @@ def test_single_service_is_left_alone_because_criu_restores_it(house: House) -> 
     with _incoming.unmounted(1, [1, 2, 3, 5, 6]) as faults:
         assert faults == []
     assert house.gone == []
+
+
+def test_copies_of_terminals_are_unmounted_even_of_a_single_service(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {1: WITH + TTY, 2: WITH + TTY, 5: TTY}
+    monkeypatch.setattr(_incoming, "_mounts", lambda pid: _proc.mounts(texts.get(pid, "")))
+    with _incoming.unmounted(1, [1, 2, 5], ["/dev/tty1", "/dev/tty2"]):
+        assert house.freed == {2: ["/dev/tty1"], 5: ["/dev/tty1"]}
+    assert house.back == [2, 5]
+
+
+def test_terminals_are_left_alone_where_nobody_asks_for_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_incoming, "_mounts", lambda _pid: _proc.mounts(WITH + TTY))
+    with _incoming.unmounted(1, [2, 4]):
+        assert house.freed == {2: ["/run/systemd/incoming"], 4: ["/run/systemd/incoming"]}
 
 
 def test_process_that_is_gone_has_no_namespace() -> None:
@@ -105,25 +125,19 @@ def services_fixture(tmp_path: Path) -> t.Iterator[list[Service]]:
 
 
 @pytest.mark.skipif(not has_own_mounts(), reason="needs root, and a kernel that makes mount namespaces")
-def test_mount_is_gone_in_its_namespace_and_comes_back(
-    services: list[Service], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mount_is_gone_in_its_namespace_and_comes_back(services: list[Service]) -> None:
     service = services[0]
-    monkeypatch.setattr(_incoming, "TARGET", os.fspath(service.target))
     before = service.mounts()
     assert before
-    holder = _incoming._Holder(service.process.pid)
+    holder = _incoming._Holder(service.process.pid, [os.fspath(service.target)])
     assert (holder.code, service.mounts()) == (0, "")
     holder.put_back()
     assert service.mounts() == before
 
 
 @pytest.mark.skipif(not has_own_mounts(), reason="needs root, and a kernel that makes mount namespaces")
-def test_what_is_not_mounted_is_told_and_nothing_is_put_in_its_place(
-    services: list[Service], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_incoming, "TARGET", os.fspath(services[1].target) + "/absent")
-    holder = _incoming._Holder(services[1].process.pid)
+def test_what_is_not_mounted_is_told_and_nothing_is_put_in_its_place(services: list[Service]) -> None:
+    holder = _incoming._Holder(services[1].process.pid, [os.fspath(services[1].target) + "/absent"])
     assert holder.code != 0
     before = services[1].mounts()
     holder.put_back()
