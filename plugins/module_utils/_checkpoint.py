@@ -33,6 +33,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _result,
     _rootfs,
     _situation,
+    _systemd,
     _user_namespace,
     _versions,
     _workspace,
@@ -140,7 +141,7 @@ def _restore_container(
     _restorable.check_seal(wanted, image)
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
-    result.notes.append(NO_REBOOT)
+    result.notes += [NO_REBOOT, *_systemd.note((image.manifest or {}).get("init_name", ""), host.kernel)]
     awaited = _interrupted.awaited_links(wanted, container) if check_mode else frozenset()
     result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options, awaited)
     _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)

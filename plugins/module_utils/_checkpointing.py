@@ -28,6 +28,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _signing,
     _situation,
     _surroundings,
+    _systemd,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
@@ -132,6 +133,7 @@ def _dump_order(
         "created": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "stopped": wanted.stop,
         "init": {"pid": init.pid, "start": init.start, "boot_id": host.boot_id},
+        "init_name": _systemd.name(init.pid),
         "versions": {
             "kernel": host.kernel,
             "criu": host.criu_version,

@@ -25,6 +25,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _recover,
     _restore,
     _rootfs,
+    _systemd,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
@@ -155,6 +156,7 @@ def _restored(journal: Journal, container: Container, runner: Runner, *, act: bo
         if act:
             _restore.remember(container, init, journal.generation)
             faults = _pressure.arm(_cgroups.processes(container.cgroups))
+            _systemd.reload(init.pid)
             _autostart.allow(list(journal.units), container.config_path, runner)
         return [f"completed the restore that an interrupted run had begun from {journal.directory}", *faults]
     image = _image.look(journal.directory)

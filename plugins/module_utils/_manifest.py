@@ -73,6 +73,7 @@ _LATER = frozenset({"stats", "files", "size"})
 # Values that a restore uses as they are; an older manifest has none of some.
 _OPTIONAL: dict[str, t.Any] = {
     "init": {"pid": int, "start": int, "boot_id": str},
+    "init_name": str,
     "cpu": str,
     "terminals": [str],
     "cgroups": [{"controllers": [str], "mount": str, "path": str, "unified": bool}],

@@ -31,6 +31,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _pressure,
     _rootfs,
     _runner,
+    _systemd,
     _user_namespace,
     _workspace,
 )
@@ -130,6 +131,7 @@ def restore(
     warnings += [f"{container.name} runs again, but: {line}" for line in _mend.finish(journal, container, runner)]
     if done.rc != 0:
         warnings.append(f"lxc-checkpoint ended with {done.rc}; the restore went on without it.")
+    _systemd.reload(init.pid)
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
 
 

@@ -235,6 +235,10 @@ def test_a_prepared_debian_goes_through_three_generations(lxc: Factory, prepare:
     container = debian(lxc, suite)
     if not may_read_limits():
         run_bus_as_root(container)
+    folder = container.root / PLACE / f"{LOGIND}.d"
+    folder.mkdir()
+    # So that it pings systemd every five seconds.
+    (folder / "watchdog.conf").write_text("[Service]\nWatchdogSec=10\n")
     good(prepare.run(**options(container)))
     container.start()
     health = container.health()
@@ -242,8 +246,18 @@ def test_a_prepared_debian_goes_through_three_generations(lxc: Factory, prepare:
     for generation in range(3):
         checkpoint.checkpointed(overwrite=True)
         checkpoint.checkpointed(overwrite=True, stop=True)
-        assert checkpoint.restored()["changed"]
+        predicted = checkpoint.predicted("restored")
+        answer = checkpoint.restored()
+        assert answer["notes"] == predicted["notes"]
+        assert answer["changed"] and ("systemctl daemon-reload" in " ".join(answer["notes"])) == has_pidfs()
+        pinged = container.properties(LOGIND, "WatchdogTimestampMonotonic")
         assert container.health() == health
+        until(
+            lambda before=pinged: container.properties(LOGIND, "WatchdogTimestampMonotonic") != before,
+            15,
+            "systemd takes a notification of a service of before",
+        )
+        assert container.properties(LOGIND, "NRestarts") == {"NRestarts": "0"}
         container.inside("systemctl", "restart", LOGIND, "systemd-journald.service", "dbus.service", "ssh.service")
         container.inside(
             "systemd-run",
@@ -261,6 +275,11 @@ def test_a_prepared_debian_goes_through_three_generations(lxc: Factory, prepare:
         )
         assert container.health() == health
         assert not good(prepare.run(**options(container, restart=True)))["changed"]
+
+
+def has_pidfs() -> bool:
+    """Whether the kernel is 6.9 or newer."""
+    return tuple(int(word) for word in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 9)
 
 
 def may_read_limits() -> bool:

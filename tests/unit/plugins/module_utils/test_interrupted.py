@@ -20,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _pressure,
     _restore,
     _rootfs,
+    _systemd,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
@@ -171,13 +172,14 @@ def test_a_restore_that_went_on_by_itself_is_completed(host: Host, monkeypatch: 
     done: list[t.Any] = []
     monkeypatch.setattr(_restore, "remember", lambda _container, init, generation: done.append((init, generation)))
     monkeypatch.setattr(_pressure, "arm", lambda _processes: ["A trigger could not be armed again."])
+    monkeypatch.setattr(_systemd, "reload", done.append)
     monkeypatch.setattr(_autostart, "allow", lambda units, *_arguments: done.append(units))
     host.begin(RESTORE, generation=3, units=("web1.service",))
     assert host.recover() == [
         f"completed the restore that an interrupted run had begun from {host.directory}",
         "A trigger could not be armed again.",
     ]
-    assert done == [(INIT, 3), ["web1.service"]]
+    assert done == [(INIT, 3), INIT.pid, ["web1.service"]]
 
 
 @pytest.mark.parametrize(
