@@ -153,7 +153,7 @@ def test_pidfd_of_a_process_from_outside_is_still_there_after_some_looks(
 def test_who_has_ended_before_the_second_look_is_left_out(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
     proc.add(100, 101)
     proc.add(101, files=pidfd(4711))
-    later(proc, monkeypatch, lambda: (proc.top / "101/status").unlink())
+    later(proc, monkeypatch, (proc.top / "101/status").unlink)
     assert [one.pid for one in proc.gather().tasks] == [100]
 
 
