@@ -104,9 +104,10 @@ def _hold(namespace: int, targets: t.Sequence[bytes], asked: int, tell: int) -> 
         targets = ()
     for target in targets:
         copy = libc.syscall(_OPEN_TREE, _AT_FDCWD, target, _OPEN_TREE_CLONE | os.O_CLOEXEC)
-        if libc.umount2(target, _MNT_DETACH | _UMOUNT_NOFOLLOW):
+        # What could not be put back is not taken away.
+        if copy < 0 or libc.umount2(target, _MNT_DETACH | _UMOUNT_NOFOLLOW):
             code = code or ctypes.get_errno() or 1
-        elif copy >= 0:
+        else:
             held.append((copy, target))
     os.write(tell, bytes([min(code, 255)]))
     if os.read(asked, 1) == b"p":

@@ -158,7 +158,8 @@ def _restored(journal: Journal, container: Container, runner: Runner, *, act: bo
             faults = _pressure.arm(_cgroups.processes(container.cgroups))
             _systemd.reload(init.pid)
             _autostart.allow(list(journal.units), container.config_path, runner)
-        return [f"completed the restore that an interrupted run had begun from {journal.directory}", *faults]
+        reloaded = _systemd.note(_systemd.name(init.pid), os.uname().release)
+        return [f"completed the restore that an interrupted run had begun from {journal.directory}", *reloaded, *faults]
     image = _image.look(journal.directory)
     before = _undone(journal, container, image)
     if before is None:

@@ -126,12 +126,12 @@ def restore(
         raise failure
     remember(container, init, order.generation)
     warnings = _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
+    _systemd.reload(init.pid)
     units = (image.manifest or {}).get("autostart_units", [])
     _autostart.allow(units, container.config_path, runner)
     warnings += [f"{container.name} runs again, but: {line}" for line in _mend.finish(journal, container, runner)]
     if done.rc != 0:
         warnings.append(f"lxc-checkpoint ended with {done.rc}; the restore went on without it.")
-    _systemd.reload(init.pid)
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
 
 

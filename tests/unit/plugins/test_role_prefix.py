@@ -43,12 +43,30 @@ def test_what_others_have_named_like_a_working_directory_is_not_removed(owned: O
     assert [line for line in lines if line.startswith(str(tmp_path))] == [f"{build}/stasis-criu-work.aB3xYz"]
 
 
+def test_a_look_at_what_is_ours_makes_nothing(owned: Owned, tmp_path: Path) -> None:
+    owned(tmp_path / "build")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_a_build_makes_a_lock_that_no_other_user_can_hold(shell: str, tmp_path: Path) -> None:
+    prefix = tmp_path / "criu"
+    (prefix / "sbin").mkdir(parents=True)
+    (prefix / "sbin" / "criu").write_text("#!/bin/sh\necho Version: 4.2\n")
+    (prefix / "sbin" / "criu").chmod(0o755)
+    (prefix / ".stasis-criu").write_text("format=1\norigin=debian\nversion=4.2\n")
+    argv = [*SHELLS[shell], str(SCRIPT), "build", str(tmp_path), str(prefix), "4.2", "debian"]
+    environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks")}
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20, env=environment)
+    assert "another run has built it" in done.stdout
+    assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_removal_waits_for_a_build_and_for_nobody_else(owned: Owned, tmp_path: Path) -> None:
     build = tmp_path / "build"
     build.mkdir()
-    owned(build)
     locks = tmp_path / "locks"
-    assert locks.stat().st_mode & 0o777 == 0o700, "another user could hold the lock"
+    locks.mkdir(mode=0o700)
     descriptor = os.open(build, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     owned(build)
