@@ -27,7 +27,7 @@ def owned(request: pytest.FixtureRequest, tmp_path: Path) -> Owned:
 
     def ask(build: Path, timeout: float = 20) -> subprocess.CompletedProcess[str]:
         argv = [*SHELLS[request.param], str(SCRIPT), "owned", str(build), str(tmp_path / "hooks"), ""]
-        environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks")}
+        environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks"), "STASIS_LOGS": str(tmp_path / "logs")}
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=timeout, env=environment)
 
     return ask
@@ -60,6 +60,20 @@ def test_a_build_makes_a_lock_that_no_other_user_can_hold(shell: str, tmp_path: 
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20, env=environment)
     assert "another run has built it" in done.stdout
     assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("shell", sorted(SHELLS))
+def test_the_log_of_a_build_that_failed_is_kept_and_named(shell: str, owned: Owned, tmp_path: Path) -> None:
+    (tmp_path / "work" / "src").mkdir(parents=True)
+    (tmp_path / "work" / "src" / "Makefile").write_text("criu:\n\t@echo one; echo two; exit 3\n")
+    argv = [*SHELLS[shell], str(SCRIPT), "build", str(tmp_path / "work"), str(tmp_path / "criu"), "4.2", "debian"]
+    environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks"), "STASIS_LOGS": str(tmp_path / "logs")}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20, env=environment)
+    log = tmp_path / "logs" / "criu-build.log"
+    assert done.returncode == 1
+    assert done.stdout.endswith(f"The whole log: {log}\n")
+    assert "one\ntwo\n" in log.read_text()
+    assert str(log) in owned(tmp_path / "build").stdout.splitlines(), "a removal would leave it"
 
 
 def test_a_removal_waits_for_a_build_and_for_nobody_else(owned: Owned, tmp_path: Path) -> None:
