@@ -83,6 +83,9 @@ def dump(
         _nic_records.write_records(staging, container.nics)
         lost = _record_cgroups(container, staging)
         _surroundings.record_cpu(runner, order.argv[0], staging)
+        if wanted.stop:
+            # So that the hook, while the container stands still, has only to sync what came after it.
+            _files.sync_files(staging)
         _cgroup_yard.make(order.yard)
         if order.inhibit:
             _autostart.inhibit(container.autostart, container.config_path, runner)
@@ -212,7 +215,7 @@ def _run_criu(
         env["STASIS_CGROUP_DIR"] = unified.directory
     env["STASIS_LOCK"] = "bridge" if order.lock_by_hook else "none"
     env["STASIS_COMMIT"] = os.path.join(staging, _image.COMMIT)
-    # A container that runs on has lost nothing if the power fails, so only a stopping one waits for the disk.
+    # A container that runs on has lost nothing if the power fails, so only a stopping one waits for the disk here; see seal().
     env["STASIS_SYNC"] = "1" if wanted.stop else "0"
     done = _runner.run_to_files(
         order.argv,

@@ -32,6 +32,18 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_files(directory: str) -> None:
+    """Return when every regular file in a directory, and its name there, is on disk. Those that are already cost next to nothing."""
+    for entry in os.scandir(directory):
+        if entry.is_file(follow_symlinks=False):
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_directory(directory)
+
+
 def text_of(path: str) -> str:
     """What stands in a file of the kernel's or of LXC's, or nothing where it cannot be read: it may go away at any time."""
     try:
@@ -95,6 +107,7 @@ def make_directories(path: str) -> None:
         for directory in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, 0o700)
+                sync_directory(os.path.dirname(directory))
     except OSError as exc:
         raise StasisError(
             f"{path} cannot be created: {exc.strerror}.", "Make its file system writable, or choose another directory."

@@ -155,6 +155,7 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
     try:
         os.mkdir(staging, 0o700)
         _files.write_durably(os.path.join(staging, DRAFT), json.dumps(draft, indent=1, sort_keys=True) + "\n")
+        _files.sync_directory(os.path.dirname(staging))
     except FileExistsError as exc:
         raise StasisError(
             f"{staging} is in the way, and is not what an interrupted run of this container leaves.",
@@ -192,6 +193,8 @@ def seal(
         if stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) != _PRIVATE:
             os.chmod(entry.path, _PRIVATE)
         names.append(entry.name)
+    # Before the manifest says that they are there, and before an older image goes for this one; hashed meanwhile.
+    _files.sync_files(staging)
     hashed = ahead.entries() if ahead else {}
     files = {name: hashed[name] for name in names if name in hashed}
     files.update(_integrity.hash_files(staging, [name for name in names if name not in hashed]))

@@ -34,10 +34,13 @@ class TestCommit:
             f'#!/bin/sh\nif [ -e "{commit}" ]; then c=there; else c=absent; fi\necho "$c: sync $*" >>"$FAKE_LOG"\n',
         )
         before = uptime()
-        assert bench.run("post-dump", STASIS_COMMIT=str(commit), STASIS_SYNC="1").returncode == 0
         images = bench.images
+        # What this hook itself has added to.
+        cgroups = str(bench.images / "cgroup-tree")
+        done = bench.run("post-dump", STASIS_COMMIT=str(commit), STASIS_SYNC="1", STASIS_CGROUPS=cgroups)
+        assert done.returncode == 0
         assert bench.calls() == (
-            f"absent: sync {images}/core-1.img {images}/pages-1.img {images}\nthere: sync {commit} {images}\n"
+            f"absent: sync {images}/core-1.img {images}/pages-1.img {cgroups} {images}\nthere: sync {commit} {images}\n"
         )
         word, boot, second = commit.read_text().split()
         assert (word, boot) == ("committed", boot_id())

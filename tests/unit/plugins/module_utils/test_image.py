@@ -119,6 +119,23 @@ def test_seal_hashes_every_file_makes_it_private_and_ends_the_draft(target: str)
     }
 
 
+def test_every_file_is_on_disk_before_the_manifest_says_that_it_is_there(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = staged(target)
+    done: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    _image.seal(staging, manifest())
+    before = done[: done.index(f"{staging}/manifest.new")]
+    assert {f"{staging}/dump.log", f"{staging}/pages-1.img", staging} <= set(before)
+
+
 @pytest.mark.parametrize("kind", ["directory", "symlink", "fifo"])
 def test_seal_refuses_what_is_no_regular_file(target: str, kind: str) -> None:
     staging = staged(target)
