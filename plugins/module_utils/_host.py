@@ -42,6 +42,11 @@ class Host:
     is_root: bool
 
 
+def boot_id(proc: str = "/proc") -> str:
+    """What names this boot of the host: pids and start times are counted anew in each (random(4))."""
+    return text_of(os.path.join(proc, "sys/kernel/random/boot_id")).strip()
+
+
 def observe(runner: Runner, criu_path: str | None, record: InstallRecord | None, *, proc: str = "/proc") -> Host:
     """Look at the host. Runs CRIU once, where there is one, and lxc-checkpoint once.
 
@@ -55,7 +60,7 @@ def observe(runner: Runner, criu_path: str | None, record: InstallRecord | None,
         kernel=name.release,
         architecture=name.machine,
         cpu=_first(_CPU_MODEL, text_of(os.path.join(proc, "cpuinfo"))),
-        boot_id=text_of(os.path.join(proc, "sys/kernel/random/boot_id")).strip(),
+        boot_id=boot_id(proc),
         uptime=float((text_of(os.path.join(proc, "uptime")).split() or ["0"])[0]),
         criu_path=path,
         criu_version=version,

@@ -11,7 +11,7 @@ import os
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _files, _image, _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _files, _host, _image, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
@@ -23,11 +23,12 @@ DISCARD = "discard"
 LEAVE = "leave"
 
 
-def decide(staged: Image, target: Image, state: str, init: Process | None) -> str:
+def decide(staged: Image, target: Image, state: str, init: Process | None, boot_id: str) -> str:
     """What to do with a staging directory.
 
     A commit record alone does not prove that the source died, since CRIU can still be vetoed after it: the
-    container that was dumped is looked for first. staged: what stands in staging. state, init: the container's.
+    container that was dumped is looked for first. staged: what stands in staging. state, init: the container's. boot_id: of
+    this host now.
     """
     known = target.manifest is not None or target.draft is not None
     if target.state in (_image.FOREIGN, _image.UNTRUSTED) or (known and target.owner != staged.owner):
@@ -39,11 +40,13 @@ def decide(staged: Image, target: Image, state: str, init: Process | None) -> st
         return PUBLISH if newer else DISCARD
     draft = staged.draft or {}
     recorded = draft.get("init", {})
+    this_boot = recorded.get("boot_id") == boot_id
     same = init is not None and (init.pid, init.start) == (recorded.get("pid"), recorded.get("start"))
-    if same:
+    if same and this_boot:
         return DISCARD
     if staged.state == _image.COMMITTED:
-        return ROLL_FORWARD
+        # The hook waits for the disk only where the container is to stop, so of the other nobody knows what is there.
+        return ROLL_FORWARD if this_boot or draft.get("stopped") else DISCARD
     if state == _container.STOPPED or init is not None:
         # Never completed: nothing can be restored from it, and the container it was made of is gone or another one.
         return DISCARD
@@ -80,7 +83,7 @@ def recover(
     if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
         return done
     state = container.state if container else _container.STOPPED
-    choice = decide(staged, _image.look(wanted_directory, trust), state, container.init if container else None)
+    choice = decide(staged, _image.look(wanted_directory, trust), state, container.init if container else None, _host.boot_id())
     if choice == ROLL_FORWARD:
         done.append(f"completed the checkpoint that an interrupted run had committed in {wanted_directory}")
         # Here, since nearly every run finds nothing to complete.
@@ -118,7 +121,7 @@ def foreseen(
     if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
         return target
     state = container.state if container else _container.STOPPED
-    choice = decide(staged, target, state, container.init if container else None)
+    choice = decide(staged, target, state, container.init if container else None, _host.boot_id())
     if choice == PUBLISH:
         return _image.look(staged.path, trust, level)
     if choice == ROLL_FORWARD:

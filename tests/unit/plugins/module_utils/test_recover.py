@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _image, _recover, _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils import _host, _image, _recover, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.tests.unit.support.make import (
+    BOOT,
     INIT,
     LXC_PATH,
     NAME,
@@ -35,6 +36,10 @@ SAME_PID = Process(INIT.pid, INIT.start + 1, "init")
 ABSENT = image(_image.ABSENT)
 STAGING = image(_image.STAGING)
 COMMITTED = image(_image.COMMITTED)
+ELSEWHEN = {"pid": INIT.pid, "start": INIT.start, "boot_id": "another"}
+OTHER_BOOT = image(_image.COMMITTED, draft=draft(init=ELSEWHEN))
+LEFT_RUNNING = image(_image.COMMITTED, draft=draft(stopped=False))
+LEFT_AT_BOOT = image(_image.COMMITTED, draft=draft(stopped=False, init=ELSEWHEN))
 SEALED_OLD = image(_image.SEALED, manifest=manifest(created=OLD))
 SEALED_NEW = image(_image.SEALED, manifest=manifest(created=NEW))
 OTHERS = image(_image.SEALED, manifest=manifest(created=OLD, container="web2"))
@@ -54,6 +59,11 @@ DECISIONS: list[tuple[str, _image.Image, _image.Image, str, Process | None, str]
     ("committed, started again since", COMMITTED, ABSENT, "RUNNING", OTHER_INIT, _recover.ROLL_FORWARD),
     ("committed, another one under the same pid", COMMITTED, ABSENT, "RUNNING", SAME_PID, _recover.ROLL_FORWARD),
     ("committed, teardown goes on", COMMITTED, ABSENT, "STOPPING", None, _recover.ROLL_FORWARD),
+    ("committed, stopped, of another boot", OTHER_BOOT, ABSENT, "STOPPED", None, _recover.ROLL_FORWARD),
+    ("committed, of another boot under the same pid", OTHER_BOOT, ABSENT, "RUNNING", INIT, _recover.ROLL_FORWARD),
+    ("committed, left running", LEFT_RUNNING, SEALED_OLD, "STOPPED", None, _recover.ROLL_FORWARD),
+    ("committed, left running, of another boot", LEFT_AT_BOOT, SEALED_OLD, "STOPPED", None, _recover.DISCARD),
+    ("committed, left running, of another boot, runs", LEFT_AT_BOOT, ABSENT, "RUNNING", OTHER_INIT, _recover.DISCARD),
     ("sealed, not published", SEALED_NEW, ABSENT, "STOPPED", None, _recover.PUBLISH),
     ("sealed, not exchanged", SEALED_NEW, SEALED_OLD, "STOPPED", None, _recover.PUBLISH),
     ("sealed, left running", SEALED_NEW, SEALED_OLD, "RUNNING", INIT, _recover.PUBLISH),
@@ -75,7 +85,12 @@ DECISIONS: list[tuple[str, _image.Image, _image.Image, str, Process | None, str]
 def test_what_an_interrupted_run_left_decides(
     staged: _image.Image, target: _image.Image, state: str, init: Process | None, choice: str
 ) -> None:
-    assert _recover.decide(staged, target, state, init) == choice
+    assert _recover.decide(staged, target, state, init, BOOT) == choice
+
+
+@pytest.fixture(autouse=True)
+def _boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_host, "boot_id", lambda: BOOT)
 
 
 @pytest.fixture
