@@ -25,11 +25,13 @@ Manifest = t.Mapping[str, t.Any]
 
 
 class FileState(t.NamedTuple):
-    """A file of the root file system now. size, mode: as stat() has them; mtime in ns."""
+    """A file of the root file system now. size, mode, device, inode: as stat() has them; mtime in ns."""
 
     size: int
     mode: int
     mtime: int
+    device: int = -1
+    inode: int = -1
 
 
 @dataclass(frozen=True)
@@ -192,9 +194,12 @@ def _addresses(then: t.Sequence[t.Mapping[str, str]], here: Here) -> t.Iterator[
 
 
 def _files(then: t.Mapping[str, t.Sequence[int]], here: Here) -> t.Iterator[Difference]:
-    """The image's open files: size, mode and mtime then, with -1 where it does not count."""
-    wrong, changed = [], []
-    for path, (size, mode, mtime) in sorted(then.items()):
+    """The image's open files: size, mode, mtime, device and inode then, with -1 where it does not count.
+
+    An inode says something only on the device that it was on: an older checkpoint has neither.
+    """
+    wrong, changed, others = [], [], []
+    for path, (size, mode, mtime, *place) in sorted(then.items()):
         if path not in here.files:
             continue
         now = here.files[path]
@@ -206,6 +211,8 @@ def _files(then: t.Mapping[str, t.Sequence[int]], here: Here) -> t.Iterator[Diff
             wrong.append(f"{path} has the mode {now.mode:o}, and had {mode:o}.")
         elif mtime not in (-1, now.mtime):
             changed.append(path)
+        elif place and place[0] == now.device and place[1] not in (-1, now.inode):
+            others.append(path)
     if wrong:
         yield Difference(
             REFUSE,
@@ -217,6 +224,13 @@ def _files(then: t.Mapping[str, t.Sequence[int]], here: Here) -> t.Iterator[Diff
             WARN,
             f"Files that the processes use were written since the dump: {_some(changed, ', ')}.",
             "Restart the container instead if these are its programs.",
+        )
+    if others:
+        yield Difference(
+            WARN,
+            "Other files than at the dump have the names of some that the processes use, of the same size and mode: "
+            f"{_some(others, ', ')}.",
+            "See that their content is what it was, if somebody has not just copied the root file system.",
         )
 
 

@@ -134,7 +134,7 @@ def _check_shapes(found: Manifest, where: str, without: t.Container[str] = ()) -
     for key, shape in _OPTIONS.items():
         if key in found["options"] and not _fits(found["options"][key], shape):
             raise StasisError(f"{where} has no valid {key!r} among the options.", _DAMAGED)
-    if not all(len(one) == 3 for one in (found.get("open_files") or {}).values()):
+    if not all(len(one) in (3, 5) for one in (found.get("open_files") or {}).values()):
         raise StasisError(f"{where} has no valid 'open_files'.", _DAMAGED)
     if not all(_UNIT.match(unit) for unit in found.get("autostart_units") or []):
         raise StasisError(f"{where} has no valid 'autostart_units'.", _DAMAGED)

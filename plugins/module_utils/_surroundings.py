@@ -55,7 +55,7 @@ def record_cpu(runner: Runner, criu: str, staging: str) -> None:
 
 
 def record_files(image: str, rootfs_spec: str) -> dict[str, list[int]]:
-    """The files that CRIU will ask for: path to size, mode and mtime, -1 for what does not count.
+    """The files that CRIU will ask for: path to size, mode, mtime, device and inode, -1 for what does not count.
 
     The time counts for programs and libraries only: a file that the container writes itself has another one soon.
     """
@@ -66,7 +66,8 @@ def record_files(image: str, rootfs_spec: str) -> dict[str, list[int]]:
         now = states.get(one.path)
         regular = now is not None and stat.S_ISREG(now.mode)
         mtime = now.mtime if now is not None and regular and one.read_only else -1
-        found[one.path] = [-1 if one.size is None else one.size, -1 if one.mode is None else one.mode, mtime]
+        place = [now.device, now.inode] if now is not None and regular else [-1, -1]
+        found[one.path] = [-1 if one.size is None else one.size, -1 if one.mode is None else one.mode, mtime, *place]
     return found
 
 
@@ -117,7 +118,7 @@ def look(layers: t.Sequence[str], path: str) -> FileState | None:
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             # An overlay's mark for a file that was removed from the layer below.
             return None
-        return FileState(status.st_size, status.st_mode, status.st_mtime_ns)
+        return FileState(status.st_size, status.st_mode, status.st_mtime_ns, status.st_dev, status.st_ino)
     return None
 
 

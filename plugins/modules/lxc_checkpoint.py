@@ -383,8 +383,8 @@ checkpoint:
       type: dict
     open_files:
       description:
-        - The files that the processes had open or mapped, each with size, mode and the time of its last change in ns; V(-1) for
-          what may be another at a restore.
+        - The files that the processes had open or mapped, each with size, mode, the time of its last change in ns, device and
+          inode; V(-1) for what may be another at a restore.
       type: dict
 command:
   description: The command line of CRIU that ran, or in check mode would. C(WORKDIR) stands for a directory that is not made yet.

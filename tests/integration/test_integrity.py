@@ -306,6 +306,12 @@ def test_file_that_criu_would_refuse_is_named_before_it_runs(lxc: Factory) -> No
     assert "/bin/workload" in " ".join(answer["warnings"])
     os.utime(program, ns=(status.st_atime_ns, status.st_mtime_ns))
 
+    program.rename(program.with_name("kept"))
+    shutil.copy2(program.with_name("kept"), program)
+    answer = checkpoint.predicted("restored", allow_stale=True)
+    assert "of the same size and mode: /bin/workload" in " ".join(answer["warnings"])
+    program.with_name("kept").rename(program)
+
     [remapped] = container.root.glob("tmp/files/link_remap.*")
     remapped.rename(remapped.with_name("away"))
     checkpoint.refused("restored", f"/tmp/files/{remapped.name} is not there", allow_stale=True)

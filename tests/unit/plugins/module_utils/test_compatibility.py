@@ -150,7 +150,7 @@ def test_address_that_the_host_has_is_a_warning() -> None:
     assert "10.0.0.2 of eth0 is an address of this host too (br0)" in found[0][1]
 
 
-FILES = {"/bin/sh": [100, 0o100755, 7], "/var/log/x": [-1, 0o100644, -1]}
+FILES = {"/bin/sh": [100, 0o100755, 7], "/var/log/x": [-1, 0o100644, -1], "/etc/hosts": [9, 0o100644, 7, 1, 5]}
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,16 @@ FILES = {"/bin/sh": [100, 0o100755, 7], "/var/log/x": [-1, 0o100644, -1]}
         ({"/bin/sh": None}, [REFUSE], "/bin/sh is not there."),
         ({"/var/log/x": None}, [REFUSE], "/var/log/x is not there."),
         ({"/bin/sh": FileState(100, 0o100755, 8)}, [WARN], "written since the dump: /bin/sh."),
+        ({"/bin/sh": FileState(100, 0o100755, 7, 1, 5)}, [], "a checkpoint that has no inodes"),
+        ({"/etc/hosts": FileState(9, 0o100644, 7, 1, 5)}, [], "the same file"),
+        ({"/etc/hosts": FileState(9, 0o100644, 7, 1, 6)}, [WARN], "of the same size and mode: /etc/hosts."),
+        ({"/etc/hosts": FileState(9, 0o100644, 7, 2, 6)}, [], "another device"),
     ],
 )
 def test_files_that_criu_will_ask_for(files: dict[str, FileState | None], outcome: list[str], words: str) -> None:
     found = compare(replace(HERE, files=files), open_files=FILES)
     assert [severity for severity, _what in found] == outcome
-    assert not words or words in found[0][1]
+    assert not found or words in found[0][1]
 
 
 def test_many_files_make_one_line() -> None:

@@ -66,10 +66,11 @@ def test_files_are_recorded_with_the_time_only_of_what_nobody_writes(tmp_path: P
     write(f"{rootfs}/bin/workload", "program")
     write(f"{rootfs}/tmp/log", "log")
     found = _surroundings.record_files(os.fspath(image), f"dir:{rootfs}")
-    assert found["/bin/workload"] == [893936, 0o100755, (rootfs / "bin/workload").stat().st_mtime_ns]
-    assert found["/tmp/log"] == [-1, 0o100644, -1]
-    assert found["/"] == [-1, 0o40755, -1]
-    assert _surroundings.record_files(os.fspath(image), "")["/bin/workload"] == [893936, 0o100755, -1]
+    program, log = (rootfs / "bin/workload").stat(), (rootfs / "tmp/log").stat()
+    assert found["/bin/workload"] == [893936, 0o100755, program.st_mtime_ns, program.st_dev, program.st_ino]
+    assert found["/tmp/log"] == [-1, 0o100644, -1, log.st_dev, log.st_ino]
+    assert found["/"] == [-1, 0o40755, -1, -1, -1]
+    assert _surroundings.record_files(os.fspath(image), "")["/bin/workload"] == [893936, 0o100755, -1, -1, -1]
 
 
 def observe(runner: StrictRunner, about: dict[str, t.Any], rootfs: str = "") -> t.Any:
