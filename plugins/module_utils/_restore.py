@@ -195,13 +195,14 @@ def _environment(
 def _cgroup_environment(order: RestoreOrder, image: Image) -> dict[str, str]:
     """The hook's part of the cgroups; the launcher adds the payload cgroup's name, which liblxc alone knows."""
     path = os.path.join(image.path, _cgroup_tree.RECORD)
-    mount = _cgroups.unified_mount()
+    mounts = _cgroups.parse_mounts(text_of("/proc/self/mountinfo"))
+    mount = mounts.pop("", "")
     # Where CRIU is told to leave the cgroups alone, so do we.
     if order.options.manage_cgroups in ("none", "ignore") or not mount or not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8", errors="surrogateescape") as stream:
         _cgroup_tree.check(stream.read())
-    return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount}
+    return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount, "STASIS_CGROUP_V1": "\n".join(mounts.values())}
 
 
 def _rules_of(order: RestoreOrder, image: Image, work: _workspace.Workspace) -> _device_rules.Attaching:

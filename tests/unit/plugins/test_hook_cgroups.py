@@ -77,10 +77,17 @@ class TestCgroups:
         bench.script(bench.path / "chown", FAKE)
         done = bench.run("post-setup-namespaces", **environment)
         assert (done.returncode, done.stderr) == (0, "")
-        assert (
-            bench.calls()
-            == f"chown -R -- 1234:1235 {top}/a.slice {top}/a.slice/b\nchown -R -- 2234:2235 {top}/a.slice/b\n"
-        )
+        assert bench.calls() == f"chown -R -- 1234:1235 {top}/a.slice\nchown -R -- 2234:2235 {top}/a.slice/b\n"
+
+    def test_those_that_criu_has_made_on_its_way_belong_to_whom_they_belonged_too(self, bench: Bench) -> None:
+        record = "owner 1234:1235\ndir .\ndir system.slice\ndir system.slice/with tasks\ndir with a space\n"
+        top, environment = self.given(bench, record)
+        (top / "system.slice/with tasks").mkdir(parents=True)
+        (top / "with a space").mkdir()
+        bench.script(bench.path / "chown", FAKE)
+        done = bench.run("post-setup-namespaces", **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert bench.calls() == f"chown -R -- 1234:1235 {top}/system.slice {top}/with a space\n"
 
     def test_files_of_a_controller_are_there_before_they_are_given_away(self, bench: Bench) -> None:
         top, environment = self.given(bench, "owner 1234:1235\ndir .\ndir a\nset cgroup.subtree_control +pids\n")
@@ -107,6 +114,24 @@ class TestCgroups:
             f"chown -- 5:6 {top}/with a space {top}/with a space/cgroup.procs\n"
             f"chmod g-w {top}/with a space {top}/with a space/cgroup.procs\n"
         )
+
+    def test_the_payload_cgroup_is_given_away_in_every_hierarchy(self, bench: Bench) -> None:
+        top, environment = self.given(bench, "dir .\ngive 0:1234 g=u cgroup.procs\ndir a\ngive 5:6 g-w\n")
+        for name in ("chown", "chmod"):
+            bench.script(bench.path / name, FAKE)
+        (top / "cgroup.procs").write_text("")
+        pids, gone = bench.work / "pids of v1", bench.work / "gone"
+        group = pids / top.name
+        group.mkdir(parents=True)
+        for name in ("tasks", "cgroup.procs", "pids.max"):
+            (group / name).write_text("")
+        done = bench.run("post-setup-namespaces", **environment, STASIS_CGROUP_V1=f"{pids}\n{gone}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert bench.calls().splitlines()[:2] == [
+            f"chown -- 0:1234 {top}/. {top}/./cgroup.procs {group} {group}/tasks {group}/cgroup.procs",
+            f"chmod g=u {top}/. {top}/./cgroup.procs {group} {group}/tasks {group}/cgroup.procs",
+        ]
+        assert bench.calls().splitlines()[2:] == [f"chown -- 5:6 {top}/a", f"chmod g-w {top}/a"]
 
     def test_directory_may_be_given_away_alone(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\ndir a\ngive 5:6 g-w\n")
