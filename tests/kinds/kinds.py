@@ -15,7 +15,7 @@ from ports import BridgePort
 from refusal import bare_dump
 from storage import Btrfs, Loop, Lvm, Overlay
 from systemd import Debian12, Debian13
-from userns import Unprivileged
+from userns import Unprivileged, UnprivilegedDebian12, UnprivilegedDebian13
 
 PREFIX6 = f"fd00:{NETWORK.split('.')[-1]}:"
 
@@ -108,6 +108,8 @@ ALL: list[Kind] = [
     Alpine(),
     Debian12(),
     Debian13(),
+    UnprivilegedDebian12(),
+    UnprivilegedDebian13(),
     NoNic(),
     HostNetwork(),
     SeveralNics(),

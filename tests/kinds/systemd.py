@@ -108,7 +108,9 @@ class System(Subject):
             self.login.communicate()
 
 
-class _Debian(Kind):
+class Debian(Kind):
+    """What they have in common; a kind says which suite and number."""
+
     suite = ""
     number = ""
 
@@ -129,8 +131,12 @@ class _Debian(Kind):
         root.mkdir(parents=True)
         run("tar", "-C", str(root), "--numeric-owner", "-xf", str(tarball), timeout=PATIENCE)
         self._prepare(ground, subject, root)
+        self.adapt(ground, subject)
         self._relax(ground, subject)
         return subject
+
+    def adapt(self, ground: Ground, subject: Subject) -> None:
+        """What kinds change of it before the role prepares it."""
 
     @staticmethod
     def _prepare(ground: Ground, subject: System, root: Path) -> None:
@@ -190,7 +196,8 @@ class _Debian(Kind):
         subject.assert_logged_in()
         for unit in ("ssh", "systemd-journald", "sandboxed"):
             subject.command("systemctl", "restart", unit)
-        subject.command("systemd-run", "--quiet", "--wait", "true")
+        # At the top of the container's cgroups.
+        subject.command("systemd-run", "--quiet", "--wait", "--slice=fresh.slice", "true")
         word = f"a-word-{time.monotonic_ns()}"
         subject.command("logger", word)
         until(lambda: word in subject.command("journalctl", "--no-pager", "-n", "50"), 30, "journald logs")
@@ -222,13 +229,13 @@ class _Debian(Kind):
         return found
 
 
-class Debian12(_Debian):
+class Debian12(Debian):
     title = "Debian 12 with systemd, LXC's default configuration, prepared by the role"
     suite = "bookworm"
     number = "12"
 
 
-class Debian13(_Debian):
+class Debian13(Debian):
     title = "Debian 13 with systemd, LXC's default configuration, prepared by the role"
     suite = "trixie"
     number = "13"

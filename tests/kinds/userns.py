@@ -7,32 +7,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from kind import Facts, Ground, Kind, Subject
+from systemd import Debian
 
 FIRST, COUNT = 1_000_000, 65536
+MAP = [
+    "lxc.include = /usr/share/lxc/config/userns.conf",
+    f"lxc.idmap = u 0 {FIRST} {COUNT}",
+    f"lxc.idmap = g 0 {FIRST} {COUNT}",
+]
 
 
 class Unprivileged(Kind):
     title = "unprivileged (user namespace), run by root"
 
     def create(self, ground: Ground) -> Subject:
-        if shutil.which("newuidmap"):
-            for name in ("subuid", "subgid"):
-                _reserve(ground, Path("/etc", name))
-        subject = ground.subject(
-            config=[
-                "lxc.include = /usr/share/lxc/config/userns.conf",
-                f"lxc.idmap = u 0 {FIRST} {COUNT}",
-                f"lxc.idmap = g 0 {FIRST} {COUNT}",
-            ]
-        )
-        ground.lxc_path.chmod(0o755)
-        subject.directory.chmod(0o755)
-        for folder, folders, files in os.walk(subject.directory / "rootfs"):
-            for name in [*folders, *files, "."]:
-                os.lchown(Path(folder, name), FIRST, FIRST)
+        subject = ground.subject(config=MAP)
+        _give(ground, subject)
         return subject
 
     def facts(self, subject: Subject) -> Facts:
@@ -42,10 +36,64 @@ class Unprivileged(Kind):
         assert set(uids) == {str(FIRST)}, f"init runs as {uids}"
         return {
             **super().facts(subject),
-            "map": [(process / name).read_text().split() for name in ("uid_map", "gid_map")],
+            "map": _map(subject),
             "capabilities": [line for line in status.splitlines() if line.startswith("Cap")],
             "owner": (subject.root / "tmp/counter").stat().st_uid,
         }
+
+
+class _System(Debian):
+    @property
+    def name(self) -> str:
+        return f"unprivileged-{super().name}"
+
+    def adapt(self, ground: Ground, subject: Subject) -> None:
+        with open(subject.config, "a", encoding="utf-8") as stream:
+            stream.write("".join(f"{line}\n" for line in MAP))
+        _give(ground, subject)
+
+    def facts(self, subject: Subject) -> Facts:
+        found = {**super().facts(subject), "map": _map(subject)}
+        assert found["map"][0][1] == str(FIRST), f"it is not in a user namespace: {found['map']}"
+        return found
+
+
+class UnprivilegedDebian12(_System):
+    title = "unprivileged, run by root: Debian 12 with systemd, prepared by the role"
+    suite = "bookworm"
+    number = "12"
+
+
+class UnprivilegedDebian13(_System):
+    title = "unprivileged, run by root: Debian 13 with systemd, prepared by the role"
+    suite = "trixie"
+    number = "13"
+
+
+def _map(subject: Subject) -> list[list[str]]:
+    return [Path(f"/proc/{subject.init_pid}/{name}").read_text().split() for name in ("uid_map", "gid_map")]
+
+
+def _give(ground: Ground, subject: Subject) -> None:
+    """Make the container's root file system that of the mapped users, and let them reach it."""
+    if shutil.which("newuidmap"):
+        for name in ("subuid", "subgid"):
+            _reserve(ground, Path("/etc", name))
+    ground.lxc_path.chmod(0o755)
+    subject.directory.chmod(0o755)
+    root = subject.directory / "rootfs"
+    _shift(root)
+    for folder, folders, files in os.walk(root):
+        for name in [*folders, *files]:
+            _shift(Path(folder, name))
+
+
+def _shift(path: Path) -> None:
+    status = path.lstat()
+    os.lchown(path, FIRST + status.st_uid, FIRST + status.st_gid)
+    if not stat.S_ISLNK(status.st_mode):
+        # The change of the owner took away set-uid bits.
+        path.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _reserve(ground: Ground, path: Path) -> None:
