@@ -109,7 +109,7 @@ IMAGE_RULES: tuple[Rule, ...] = (
         RESTORE,
         ("Missing required plugin: %",),
         "The dump used a plugin of CRIU (for graphics cards) that is not here.",
-        "Install the plugin that the log line names, in the directory that criu_args: [--libdir, DIRECTORY] gives.",
+        "Install the plugin that the log line names in CRIU's own directory of plugins, which criu --help says at --libdir.",
         "criu/image.c, check_inventory_plugins()",
     ),
     Rule(

@@ -151,7 +151,8 @@ NETWORK_RULES: tuple[Rule, ...] = (
         BOTH,
         ("%CHAIN_% failed %chain CRIU%",),
         "CRIU's firewall rules do not work: an older restore left its chain behind, or CRIU before 4.0 meets iptables-nft.",
-        "Remove the chain CRIU inside the container's network and on the host; set network_lock to bridge, nftables or skip.",
+        "Remove the chain CRIU inside the container's network and on the host; at the dump set network_lock to bridge, "
+        "nftables or skip.",
         "criu#1435",
         SYMPTOM,
         ("line %: CHAIN_% failed %chain CRIU%",),
@@ -167,7 +168,7 @@ NETWORK_RULES: tuple[Rule, ...] = (
             "CRIU was built without libnftables support",
         ),
         "CRIU's own network lock needs a firewall program or library that is not here.",
-        "Set network_lock to bridge or skip, or install iptables or a CRIU with nftables.",
+        "Set network_lock to bridge or skip at the dump, or install iptables or a CRIU with nftables.",
         "criu/net.c, iptables_network_lock_internal()",
     ),
     Rule(
@@ -176,7 +177,7 @@ NETWORK_RULES: tuple[Rule, ...] = (
         BOTH,
         ("Locking network failed%", "Unable to write iptables configugration%"),
         "CRIU's own network lock does not work here.",
-        "Set network_lock to bridge or skip, or give the kernel CONFIG_NETFILTER_XT_MARK and nf_tables.",
+        "Set network_lock to bridge or skip at the dump, or give the kernel CONFIG_NETFILTER_XT_MARK and nf_tables.",
         "criu/net.c, iptables_network_lock_internal()",
         SYMPTOM,
     ),
@@ -229,7 +230,7 @@ NETWORK_RULES: tuple[Rule, ...] = (
         RESTORE,
         ("Connected TCP socket in image", "Need to set the --tcp-close options."),
         "The image holds TCP connections, and CRIU was not told what to do with them.",
-        "Give the restore the same tcp_established or tcp_close as the dump; tcp_close: true closes them.",
+        "Give the restore the same tcp_established as the dump, or tcp_close: true, which closes them.",
         "criu/sk-inet.c, open_inet_sk()",
     ),
     Rule(

@@ -25,7 +25,7 @@ SOCKET_RULES: tuple[Rule, ...] = (
         DUMP,
         ("Connected TCP socket, consider using --%",),
         "The container has established TCP connections, and CRIU was not told what to do with them.",
-        "Set tcp_established to true to keep them, or tcp_close to true to have them closed.",
+        "Set tcp_established to true; at the restore tcp_close: true has them closed instead of taken up again.",
         "criu/sk-inet.c, can_dump_inet_sk()",
     ),
     Rule(
@@ -52,7 +52,7 @@ SOCKET_RULES: tuple[Rule, ...] = (
         DUMP,
         ("libsoccr_save() failed with %", "Unable to set TCP_REPAIR with setsockopt%"),
         "The kernel does not let CRIU read the state of a TCP connection.",
-        "Run as root with CAP_NET_ADMIN on a kernel with CONFIG_TCP_REPAIR, or set tcp_close to true.",
+        "Run as root with CAP_NET_ADMIN on a kernel with CONFIG_TCP_REPAIR, or end the connection before.",
         "criu/sk-tcp.c, dump_tcp_conn_state()",
     ),
     Rule(
@@ -65,7 +65,7 @@ SOCKET_RULES: tuple[Rule, ...] = (
             "Iptables configuration failed",
         ),
         "CRIU could not block or let through the packets of a TCP connection with the firewall.",
-        "Install iptables or nftables, or set network_lock to bridge or skip.",
+        "Install iptables or nftables, or set network_lock to bridge or skip at the dump.",
         "criu/sk-tcp.c, tcp_repair_established()",
     ),
     Rule(
