@@ -112,6 +112,7 @@ HOST_RULES: tuple[Rule, ...] = (
         "CRIU does not run as root.",
         "Run the task with become: true.",
         "criu/util.c, is_root_user()",
+        notes=("CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability%",),
     ),
     Rule(
         "option_unknown",

@@ -29,6 +29,17 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "criu/cr-restore.c, fork_with_pid()",
     ),
     Rule(
+        "program_o_path",
+        CONFIGURATION,
+        RESTORE,
+        ("sys_prctl(PR_SET_MM, PR_SET_MM_MAP) failed with -9$",),
+        "A running program was also open with O_PATH, as systemd-executor is; CRIU took both for one file, which no "
+        "program can run from.",
+        "Dump with stasis.lxc.lxc_checkpoint, which puts that right in the image; before a dump by CRIU alone stop what "
+        "keeps the program open.",
+        "criu/file-ids.c, fd_id_cache_lookup()",
+    ),
+    Rule(
         "pid_taken",
         TRANSIENT,
         RESTORE,

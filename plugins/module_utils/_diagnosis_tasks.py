@@ -214,6 +214,8 @@ TASK_RULES: tuple[Rule, ...] = (
             "Sysv shmem % with a hole not supported",
             "Sysv shmem % with tail hole not supported",
             "Sysv shmem % with misordered attach chunks",
+            # The segment as CRIU itself has mapped it, looked for at the size that the process has mapped.
+            "Can't open 0/map_files/% on procfs: No such file or directory",
         ),
         "A process has mapped a System V shared memory segment only in part, which CRIU cannot dump.",
         "Stop that program for the time of the dump.",
@@ -304,6 +306,7 @@ TASK_RULES: tuple[Rule, ...] = (
         BOTH,
         (
             "cg % shorter than path prefix %",
+            "failed walking % for empty cgroups: No such file or directory",
             "invalid cgroup configuration, % is not a suffix of %",
             "CG paths mismatch: %",
             "No cg_controller_entry found for %",

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """bare_dump.py CRIU NAME LXC_PATH IMAGES OPTIONS: CRIU's own dump of a container that runs on, by the module's argv.
 
-OPTIONS: JSON of CriuOptions, and `stop` for a dump that does not let it run on. Prints JSON: rc, and CRIU's error lines.
-Nothing of the module's checks is in the way.
+OPTIONS: JSON of CriuOptions, and `stop` for a dump that does not let it run on. Prints JSON: rc, CRIU's error lines, and the ids
+of the causes that the diagnosis finds in its log. Nothing of the module's checks is in the way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _criu_command
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _criu_command, _diagnosis
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
 
 
@@ -42,8 +42,10 @@ def main() -> None:
     with open(os.path.join(images, "output"), "wb") as output:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=60, check=False)
     with open(os.path.join(images, "dump.log"), encoding="utf-8", errors="replace") as log:
-        errors = [line.rstrip() for line in log if "Error" in line and "RLIMIT_NOFILE" not in line]
-    json.dump({"rc": done.returncode, "errors": errors}, sys.stdout)
+        lines = log.read().split("\n")
+    errors = [line.rstrip() for line in lines if "Error" in line and "RLIMIT_NOFILE" not in line]
+    causes = [one.id for one in _diagnosis.diagnose_lines(lines)]
+    json.dump({"rc": done.returncode, "errors": errors, "causes": causes}, sys.stdout)
 
 
 if __name__ == "__main__":

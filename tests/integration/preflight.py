@@ -83,7 +83,8 @@ class Pre:
         return answer
 
     def dump(self, container: Container, top: Path | None = None, program: str = "", **options: t.Any) -> Answer:
-        """CRIU's own dump below top, without a check in its way: rc and error lines. program: another CRIU.
+        """CRIU's own dump below top, without a check in its way: rc, error lines and their causes. program: another
+        CRIU.
 
         The container must be afterwards what it was, unless the dump is to stop it and went well.
         """
@@ -140,6 +141,7 @@ def fails(pre: Pre, container: Container, severity: str, word: str, log: str, **
     dumped = pre.dump(container, **options)
     assert dumped["rc"] != 0, f"CRIU dumped it all the same: {finding}"
     assert any(log in line for line in dumped["errors"]), dumped["errors"]
+    assert dumped["causes"], f"no rule of the diagnosis knows a line of {dumped['errors']}"
     return finding
 
 

@@ -112,6 +112,7 @@ def test_what_blocks_is_found_and_criu_fails(pre: Pre, what: str, arguments: lis
     dumped = pre.dump(container)
     assert dumped["rc"] != 0, f"CRIU dumped it all the same: {finding}"
     assert any(part in line for part in log.split("|") for line in dumped["errors"]), dumped["errors"]
+    assert dumped["causes"], f"no rule of the diagnosis knows a line of {dumped['errors']}"
 
 
 @pytest.mark.parametrize("device", ["/dev/fuse", "/dev/loop-control"])
