@@ -253,7 +253,11 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "console_differs",
         CONFIGURATION,
         RESTORE,
-        ("lxc.console.path configured on source host but not target%", "Failed to load tty information%"),
+        (
+            "lxc.console.path configured on source host but not target%",
+            "% - lxc.console.path configured on source host but not target%",
+            "Failed to load tty information%",
+        ),
         "The container had a console at the dump, and its configuration here has none.",
         "Set lxc.console.path as it was at the dump.",
         "LXC src/lxc/criu.c, exec_criu()",
