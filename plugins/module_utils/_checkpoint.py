@@ -139,6 +139,7 @@ def _restore_container(
     if plan.action == _result.NONE:
         return result
     _restorable.check_seal(wanted, image)
+    _restorable.check_writable(wanted, image)
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
     result.notes += [NO_REBOOT, *_systemd.note((image.manifest or {}).get("init_name", ""), host.kernel)]

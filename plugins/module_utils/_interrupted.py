@@ -171,7 +171,9 @@ def _restored(journal: Journal, container: Container, runner: Runner, *, act: bo
     if (before.consumed, before.fingerprint) == (image.consumed, image.fingerprint):
         return []
     if act:
-        _restore.take_back(container, replace(image, consumed=before.consumed), fresh=journal.fresh)
+        kept = _restore.take_back(container, replace(image, consumed=before.consumed), fresh=journal.fresh)
+        if kept:
+            return kept
     return [f"took back what an interrupted restore had written to {journal.directory} before anything ran"]
 
 

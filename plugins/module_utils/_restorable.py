@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 from dataclasses import replace
 
@@ -76,6 +77,15 @@ def check_host(
             f"{wanted.name} cannot be restored here. {' '.join(one.what for one in refused)}", refused[0].remedy
         )
     return [f"{one.what} {one.remedy}" for one in differences]
+
+
+def check_writable(wanted: Wanted, image: Image) -> None:
+    """Raise StasisError where the record of the restore could not be written beside the image: CRIU would be rolled back."""
+    if not os.access(image.path, os.W_OK):
+        raise StasisError(
+            f"{wanted.directory} cannot be written, and a restore writes there that it happened.",
+            "Make the file system writable, or copy the image to one that is.",
+        )
 
 
 def check_network(container: Container, nics: t.Sequence[_nics.Nic], runner: Runner, *, will_stop: bool) -> None:

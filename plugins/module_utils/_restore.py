@@ -115,14 +115,16 @@ def restore(
     if done.rc > 0 or state != _container.RUNNING or init is None:
         nothing_ran = init is None and not _leftovers.may_have_run(work.read("restore.log", 64 << 20))
         mended = _mend.after_restore(journal, container, runner) if state == _container.STOPPED else []
+        kept: list[str] = []
         if nothing_ran:
-            take_back(container, image, fresh=order.fresh)
+            kept = take_back(container, image, fresh=order.fresh)
             _nic_records.remove_peers(nics, runner)
-        _journal.end(container.name, container.lxc_path)
+        if not kept:
+            _journal.end(container.name, container.lxc_path)
         failure = _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
         if devices.fault:
             failure.what += f" {devices.fault}."
-        failure.data["recovered"] = mended
+        failure.data["recovered"] = mended + kept
         raise failure
     remember(container, init, order.generation)
     warnings = _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
@@ -250,14 +252,22 @@ def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Wo
     return path
 
 
-def take_back(container: Container, image: Image, *, fresh: bool) -> None:
-    """Take back what a restore that ran nothing has written: its record, and the fingerprint that it changed."""
+def take_back(container: Container, image: Image, *, fresh: bool) -> list[str]:
+    """Take back what a restore that ran nothing has written: its record, and the fingerprint that it changed.
+
+    Returns why that could not be done: it stays in the journal, and so it is the next run's.
+    """
     now = _image.look(image.path)
-    for record in now.consumed[len(image.consumed) :]:
-        _image.add_record(image.path, f"undone {record.boot_id} {record.init_pid} {record.init_start}")
-    found = _rootfs.fingerprint(container.rootfs)
-    if found is not None and fresh and not image.consumed and image.fingerprint is not None:
-        _image.set_fingerprint(image.path, found.as_dict())
+    try:
+        for record in now.consumed[len(image.consumed) :]:
+            _image.add_record(image.path, f"undone {record.boot_id} {record.init_pid} {record.init_start}")
+        found = _rootfs.fingerprint(container.rootfs)
+        if found is not None and fresh and not image.consumed and image.fingerprint is not None:
+            _image.set_fingerprint(image.path, found.as_dict())
+    except OSError as exc:
+        line = f"took back what a restore that ran nothing had written to {image.path}"
+        return [f"{_mend.NOT_DONE}: {line}: {exc.strerror or exc}"]
+    return []
 
 
 def _failure(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import typing as t
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _leftovers,
     _mend,
     _pressure,
+    _restorable,
     _restore,
     _rootfs,
     _systemd,
@@ -194,6 +196,33 @@ def test_the_record_of_a_restore_is_taken_back_only_where_nothing_ran(host: Host
     assert (_image.look(host.directory).consumed == ()) is taken_back
     assert len(told) == 1
     assert ("took back" in told[0]) is taken_back
+
+
+def test_a_record_that_cannot_be_taken_back_is_the_next_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.seal(f"restored {BOOT} 7777 1")
+    host.begin(RESTORE, "(1) Forking task\n", fresh=True)
+
+    def refuse(_path: str, _line: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_image, "add_record", refuse)
+        told = host.recover()
+    assert len(told) == 1
+    assert told[0].startswith(_mend.NOT_DONE)
+    assert told[0].endswith(": Read-only file system")
+    assert "took back" in host.recover()[0]
+    assert _image.look(host.directory).consumed == ()
+    assert host.recover() == []
+
+
+def test_an_image_beside_which_nothing_can_be_written_is_refused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.seal()
+    image = _image.look(host.directory)
+    _restorable.check_writable(wanted(directory=host.directory), image)
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (image.path, os.W_OK))
+    with pytest.raises(StasisError, match="cannot be written"):
+        _restorable.check_writable(wanted(directory=host.directory), image)
 
 
 def test_check_mode_plans_with_the_image_as_it_will_be(host: Host) -> None:
