@@ -75,8 +75,16 @@ def hook(container: str) -> list[int]:
     return [pid for pid in found if parent(pid) not in found]
 
 
-def children(pid: int) -> list[int]:
-    return [one for one in everyone() if parent(one) == pid]
+def hook_of(pids: t.Iterable[int]) -> list[int]:
+    """The hook that one of these CRIUs waits for: fast, since it is there for milliseconds."""
+    found = []
+    for pid in pids:
+        try:
+            below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            continue
+        found += [int(one) for one in below if any(word.endswith("/restore-net") for word in command(int(one))[:2])]
+    return found
 
 
 def descendants(pid: int) -> list[int]:

@@ -84,7 +84,7 @@ def _restore() -> tuple[Step, ...]:
     return (
         Step("reading the manifest", OPEN, BEFORE, (MODULE, ANSIBLE), opener=MODULE, file="manifest.json"),
         Step("launcher", OPEN, BEFORE, (MODULE, LAUNCHER, LXC, ANSIBLE), opener=LAUNCHER),
-        Step("pre-restore", EVENT, HOLDING, five, event="pre-restore"),
+        Step("pre-restore", EVENT, BEFORE, five, event="pre-restore"),
         Step("setup-namespaces", EVENT, HOLDING, five, event="setup-namespaces"),
         Step("post-setup-namespaces", EVENT, HOLDING, five, event="post-setup-namespaces"),
         Step("memory", OPEN, HOLDING, four, opener=CRIU, file="pages-1.img"),
@@ -153,7 +153,22 @@ def cells() -> list[Cell]:
     again = [
         Cell(one.way, one.step, one.actor, one.signal, True) for one in plain if one.excepted and one.way != RESTORE
     ]
-    return plain + again + locked_cells()
+    return plain + again + older_cells() + locked_cells()
+
+
+def older_cells() -> list[Cell]:
+    """With an older image in the place, when somebody else than CRIU dies: where the new one is made, and where it takes
+    the older one's place."""
+    kill, term = SIGNALS
+    wanted = [
+        *[(name, MODULE, kill) for name in ("sealing", "sealed, not published", "published")],
+        ("post-dump, before the commit", HOOK, kill),
+        ("committed", ANSIBLE, kill),
+    ]
+    found = [(way, *one) for way in (STOP, LEAVE) for one in wanted]
+    found += [(LEAVE, name, MODULE, term) for name in ("sealing", "sealed, not published", "published")]
+    steps = {(way, step.name): step for way in WAYS for step in STEPS[way]}
+    return [Cell(way, steps[way, name], actor, number, True) for way, name, actor, number in found]
 
 
 def locked_cells() -> list[Cell]:
@@ -166,16 +181,31 @@ def locked_cells() -> list[Cell]:
 
 
 def random_cells(seed: int, count: int) -> list[Cell]:
-    """Moments that nobody chose: count of them for each way and for the module and CRIU."""
+    """Moments that nobody chose: count of them for each way and for the module and CRIU by SIGKILL, a few for the others.
+
+    Not for the launcher, which becomes CRIU within milliseconds. The time counts from the start of the module, else from
+    CRIU's; the hook is hit when it is there next.
+    """
     dice = random.Random(seed)
     found = []
     for way in WAYS:
         for number in range(count):
             spread = {MODULE: 0.6, CRIU: 0.2}
             for actor, seconds in spread.items():
-                # CRIU may be hit anywhere, so that only its survival can be asked for.
-                where = LET_GO if actor == CRIU else BEFORE
-                step = Step("a random moment", RANDOM, where, (actor,))
-                previous = way != RESTORE and number % 2 == 1
-                found.append(Cell(way, step, actor, signal.SIGKILL, previous, dice.uniform(0, seconds)))
+                found.append(_random_cell(way, actor, signal.SIGKILL, number % 2 == 1, dice.uniform(0, seconds)))
+    for way in WAYS:
+        for number in range(2):
+            found += [
+                _random_cell(way, actor, signal.SIGTERM, number % 2 == 1, dice.uniform(0, seconds))
+                for actor, seconds in {MODULE: 0.6, CRIU: 0.2}.items()
+            ]
+        for actor in (HOOK, ANSIBLE, *([LXC] if way == RESTORE else [])):
+            for number, kind in enumerate(SIGNALS):
+                found.append(_random_cell(way, actor, kind, number % 2 == 1, dice.uniform(0, 0.2)))
     return found
+
+
+def _random_cell(way: str, actor: str, kind: signal.Signals, previous: bool, moment: float) -> Cell:
+    # Where CRIU was, and so whether it is the exception, its log tells.
+    step = Step("a random moment", RANDOM, BEFORE, (actor,))
+    return Cell(way, step, actor, kind, previous and way != RESTORE, moment)

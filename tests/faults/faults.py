@@ -33,6 +33,9 @@ from scene import AnsibleRun, Scene, mount
 
 Fault = tuple[str, t.Callable[[Scene], Outcome]]
 SEED = 20261124
+# No promise to anybody: 30 of 30 were whole in each run so far, so a repair that no longer works would show here.
+FEW = 10
+SURVIVE = 0.9
 
 
 def faults() -> list[Fault]:
@@ -81,11 +84,17 @@ def main() -> int:
     missing = len(wanted) - len(found)
     print(
         f"{number['faults']} faults in {seconds:.0f} s, {number['without_image']} with no image of the container anywhere, "
-        f"{number['inside']} while CRIU held the tasks; of {number['excepted']} containers whose CRIU was killed "
-        f"with living tasks in its hands {number['survived']} were whole"
+        f"{number['inside']} while CRIU held the tasks"
     )
+    rates = report.rates(found)
+    for kind, (whole, all_) in rates.items():
+        print(f"CRIU killed in {kind}: {whole} of {all_} containers were whole")
+    whole, all_ = rates[report.DUMPS]
+    fewer = all_ >= FEW and whole < SURVIVE * all_
+    if fewer:
+        print(f"fewer than ever: {SURVIVE:.0%} of the containers survive a CRIU that is killed at a step of a dump")
     print(f"{number['passed']} passed, {number['failed'] + missing} failed")
-    return 0 if found and number["failed"] + missing == 0 else 1
+    return 0 if found and number["failed"] + missing == 0 and not fewer else 1
 
 
 def _system() -> str:
@@ -163,7 +172,9 @@ def _line(outcome: Outcome) -> str:
         if outcome.window[0]
         else ""
     )
-    more = "".join(f"\n         {line}" for line in [*outcome.recovered, outcome.lost, *outcome.wrong] if line)
+    more = "".join(
+        f"\n         {line}" for line in [*outcome.mended, *outcome.recovered, outcome.lost, *outcome.wrong] if line
+    )
     return f"{word:6} {outcome.seconds:5.1f} s  {outcome.name}{window}{more}"
 
 

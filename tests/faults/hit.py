@@ -42,7 +42,9 @@ class Hit:
         folder = scene.factory.session / "gates"
         folder.mkdir(exist_ok=True)
         self.here, self.go = (folder / f"{self.container}-{word}" for word in ("here", "go"))
-        self.ansible_pids: list[int] = []
+        self.seen: list[int] = []
+        self.monitors: list[int] = []
+        self.older = self.placed()
 
     def run(self, outcome: Outcome) -> Answer | None:
         """The answer of the module, where it lived to give one."""
@@ -63,7 +65,7 @@ class Hit:
                 self.wait(process, gate.held.is_set if gate else self.here.exists)
             stopped = self.stop_one(gate)
             pids = self.targets(process, gate)
-            self.mark(outcome)
+            self.mark()
             for pid in pids:
                 # Of a whole run some end because others do.
                 with contextlib.suppress(ProcessLookupError):
@@ -111,13 +113,21 @@ class Hit:
         if step.file == ".image.stasis-staging" and not os.path.exists(os.path.join(staging, "manifest.json")):
             return False
         if step.file == "place":
-            placed = self.checkpoint.directory.exists() and (self.cell.previous or not os.path.exists(staging))
-            if not placed:
+            # With an older one: after the exchange, before that is removed.
+            exchanged = self.placed() not in (0, self.older)
+            if not exchanged or os.path.exists(staging) != self.cell.previous:
                 return False
         program = actors.program(opening.pid)
         if step.opener == cells.MODULE:
             return program.startswith("python")
         return (program == "criu") == (step.opener == cells.CRIU) and not program.startswith("python")
+
+    def placed(self) -> int:
+        """The inode of what stands in the place. Nothing is opened: who decides what may be opened would wait for itself."""
+        try:
+            return os.stat(self.checkpoint.directory).st_ino
+        except OSError:
+            return 0
 
     def file(self) -> str:
         return self.checkpoint.directory.parent.name if self.cell.step.file == "place" else self.cell.step.file
@@ -133,12 +143,16 @@ class Hit:
 
     def wait_random(self, process: subprocess.Popen[str]) -> None:
         """Some moment of the run of the actor; it may fall behind its end, and then there was no fault."""
-        if self.cell.actor == cells.CRIU:
+        running: list[int] = []
+        if self.cell.actor != cells.MODULE:
             deadline = time.monotonic() + 40
-            while not actors.criu(self.container):
+            while not (running := actors.criu(self.container)):
                 assert process.poll() is None, "CRIU was not seen"
                 assert time.monotonic() < deadline, "CRIU did not start in 40 s"
         time.sleep(self.cell.moment)
+        # It is there for a moment at each event only.
+        while self.cell.actor == cells.HOOK and process.poll() is None and not self.seen:
+            self.seen = actors.hook_of(running)
         if process.poll() is not None:
             raise TooLateError("the run had ended before the moment came")
 
@@ -182,10 +196,13 @@ class Hit:
             assert gate and gate.opening
             return [gate.opening.pid]
         find = {cells.HOOK: actors.hook, cells.CRIU: actors.criu, cells.LXC: actors.lxc_checkpoint}[actor]
-        found = find(self.container)
+        found = self.seen or find(self.container)
         if not found and self.cell.step.kind == cells.RANDOM:
             raise TooLateError(f"there is no {actor} any more")
         assert found, f"there is no {actor}"
+        if actor == cells.LXC:
+            below = {one for pid in found for one in actors.descendants(pid)}
+            self.monitors = sorted(one for one in below if actors.program(one) == "lxc-checkpoint")
         return found
 
     def log(self) -> Path | None:
@@ -198,7 +215,23 @@ class Hit:
                 return found
         return None
 
-    def mark(self, outcome: Outcome) -> None:
+    def went_on(self, answer: Answer) -> list[str]:
+        """Who kills lxc-checkpoint kills neither its monitor nor CRIU: what is wrong with that."""
+        wrong = []
+        if answer.get("failed") or answer.get("action") != "restore":
+            wrong.append(f"the restore did not go on: {answer.get('msg', answer.get('action', 'no answer'))}")
+        # At a random moment it may have done its work already.
+        told = "the restore went on without it" in str(answer.get("warnings"))
+        if not told and self.cell.step.kind != cells.RANDOM:
+            wrong.append(f"nothing is said of the killed lxc-checkpoint: {answer.get('warnings')}")
+        with contextlib.suppress(OSError):
+            if "Restore finished successfully" in Path(answer.get("log_path") or "").read_text(errors="replace"):
+                above = actors.parent(answer.get("init_pid") or 0)
+                alive = above in self.monitors and actors.alive(above)
+                return wrong if alive else [*wrong, f"the monitor is {above} and was one of {self.monitors}"]
+        return [*wrong, "CRIU did not come to its end"]
+
+    def mark(self) -> None:
         """Where CRIU's log stands at the moment of the fault; the file is kept open, since it may be removed."""
         found = self.log()
         self.marked = None
@@ -213,11 +246,19 @@ class Hit:
         text = self.marked.read()
         self.marked.close()
         before, after = text[: self.offset], text[self.offset :]
+        # SIGTERM ends one that dumps in the same way; one that restores does not heed it.
+        dumps = self.cell.way != cells.RESTORE
+        killed = self.cell.actor == cells.CRIU and (dumps or self.cell.signal == signal.SIGKILL)
         outcome.window = (_stamp(before.splitlines()[::-1]), _stamp(after.splitlines()))
         begin, end = (
             ("Seized task", "Unseizing") if self.cell.way != cells.RESTORE else ("Forking task", "Tasks resumed")
         )
-        outcome.inside = begin in before and end not in before
+        # A CRIU that was killed has written its last line before it.
+        until = text if killed else before
+        outcome.inside = begin in until and end not in until
+        if killed and self.cell.step.kind == cells.RANDOM:
+            released = " was trapped" in until.partition("Running network-unlock scripts")[2]
+            outcome.excepted = outcome.inside if dumps else released
 
     def answer(self, process: subprocess.Popen[str]) -> Answer | None:
         try:
@@ -226,9 +267,11 @@ class Hit:
             raise AssertionError("the run did not end within 60 s") from None
         try:
             found: Answer = json.loads(out)
-            return found
         except ValueError:
             return None
+        # ansible-core wraps them on their way to the controller.
+        found["warnings"] = [one["event"]["msg"] if isinstance(one, dict) else one for one in found.get("warnings", [])]
+        return found
 
 
 def _stamp(lines: t.Iterable[str]) -> str:

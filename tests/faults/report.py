@@ -20,10 +20,21 @@ that caused nothing (`tests/faults/check`) looks: the container runs, its counte
 before the fault answers, its processes hold what they held; what stands under the checkpoint's name is whole; no process, cgroup,
 mount, network device, firewall rule, file is left.
 
-`ok` is that. `-` and a word is a cell that cannot be. `n/m` is the one exception: CRIU killed by SIGKILL while it holds tasks that
-live. There the damage is told, an older image stays whole, and n of m containers were whole afterwards all the same: a rate,
-not a promise. A * stands where CRIU's log shows that the tasks were in CRIU's hands at the moment of the fault.
+`ok` is that. Right after each fault, before any other run, an image that stood there before has every byte that it had, and what
+stands under the name is whole; the exchange of the older image for the new one is the only step where it may be either. What was
+damaged, mended, completed must be said in the words of the step: the veths, the sockets in repair, the firewall, the names for
+deleted files, mounts, cgroups, tasks half restored; and where lxc-checkpoint alone is hit, its monitor and CRIU go on. `-` and a
+word is a cell that cannot be. `n/m` is the one exception: CRIU killed by SIGKILL while it holds tasks that live. There n of m
+containers were whole afterwards all the same: a rate, not a promise. A * stands where CRIU's log shows that the tasks were in
+CRIU's hands at the moment of the fault; the run fails where it does not show that and the step says so.
 """
+
+# Of CRIU killed, the moments that have a rate of their own.
+DUMPS = "a dump, at a step while it held the tasks"
+UNRELEASED = "a restore, at a step before it let the tasks go"
+RELEASED = "a restore, at a step after that"
+RANDOM_DUMPS = "a dump, at a random moment while it held the tasks"
+RANDOM_RESTORES = "a restore, at a random moment"
 
 
 def counts(outcomes: Outcomes) -> dict[str, int]:
@@ -40,6 +51,28 @@ def counts(outcomes: Outcomes) -> dict[str, int]:
     }
 
 
+def rates(outcomes: Outcomes) -> dict[str, tuple[int, int]]:
+    """For each kind of moment at which CRIU was killed: how many containers were whole afterwards, and of how many."""
+    found = dict.fromkeys((DUMPS, UNRELEASED, RELEASED, RANDOM_DUMPS, RANDOM_RESTORES), (0, 0))
+    for one in outcomes:
+        kind = _kind(one) if (one["actor"], one["signal"]) == (cells.CRIU, "SIGKILL") else ""
+        if kind:
+            whole, all_ = found[kind]
+            found[kind] = (whole + bool(one["survived"] and not one["wrong"]), all_ + 1)
+    return found
+
+
+def _kind(one: t.Mapping[str, t.Any]) -> str:
+    """The kind of moment; "" for one at which CRIU had no task, or none any more."""
+    restore = one["way"] == cells.RESTORE
+    step = next((step for step in cells.STEPS[one["way"]] if step.name == one["step"]), None)
+    if step is None:
+        return RANDOM_RESTORES if restore else RANDOM_DUMPS if one["excepted"] else ""
+    if restore:
+        return RELEASED if step.where == cells.LET_GO else UNRELEASED
+    return DUMPS if step.where == cells.HOLDING else ""
+
+
 def render(outcomes: Outcomes, seconds: float, host: str) -> str:
     """The page."""
     number = counts(outcomes)
@@ -47,7 +80,13 @@ def render(outcomes: Outcomes, seconds: float, host: str) -> str:
         _HEAD,
         f"On {host}, {seconds:.0f} s: **{number['faults']} faults, {number['passed']} passed, {number['failed']} failed**; "
         f"{number['without_image']} of them with no image of the container anywhere, {number['inside']} while CRIU held the "
-        f"tasks. Of {number['excepted']} containers whose CRIU was killed while it held living tasks {number['survived']} were whole.",
+        "tasks.",
+        "",
+        "CRIU killed by SIGKILL, and the containers that were whole afterwards, with counter, connection and processes:",
+        "",
+        "| CRIU killed in | whole afterwards |",
+        "|---|---|",
+        *[f"| {kind} | {whole} of {all_} |" for kind, (whole, all_) in rates(outcomes).items()],
     ]
     absent = len(cells.cells()) - len({one.get("name") for one in outcomes} & {one.name for one in cells.cells()})
     if absent:
@@ -93,6 +132,9 @@ def _word(found: Outcomes, *, several: bool = False) -> str:
     if bad:
         return f"FAILED: {bad[0]['wrong'][0]}".replace("|", "/").replace("\n", " ")[:200]
     star = "*" if any(one["inside"] for one in found) else ""
-    if any(one["excepted"] for one in found):
-        return f"{sum(one['survived'] for one in found)}/{len(found)}{star}"
+    excepted = [one for one in found if one["excepted"]]
+    if excepted:
+        others = len(found) - len(excepted)
+        word = f"{sum(one['survived'] for one in excepted)}/{len(excepted)}"
+        return f"{word}{f', ok ({others})' if others else ''}{star}"
     return f"ok{f' ({len(found)})' if several and len(found) > 1 else ''}{star}"

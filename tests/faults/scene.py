@@ -19,11 +19,12 @@ from pathlib import Path
 
 import actors
 import cells
+import judge
 from cells import Cell
 from conftest import Factory
 from containers import GATEWAY, PORT, Bridge, run, until
 from hit import Hit, TooLateError
-from module import Answer, Checkpoint, Module
+from module import Checkpoint, Module
 from outcome import Outcome
 
 HERE = Path(__file__).resolve().parent
@@ -136,7 +137,7 @@ class Scene:
         try:
             do()
         except (AssertionError, OSError, ValueError, KeyError, subprocess.SubprocessError) as exc:
-            outcome.wrong.append(f"{type(exc).__name__}: {exc}"[:600])
+            outcome.wrong.append(f"{type(exc).__name__}: {exc}"[-1500:])
             outcome.too_late = isinstance(exc, TooLateError)
         if outcome.wrong or not outcome.survived:
             self.keep_logs(outcome)
@@ -174,10 +175,19 @@ class Scene:
     def _hit(self, cell: Cell, outcome: Outcome) -> None:
         checkpoint = self.prepare(cell)
         assert self.check
-        before = self.check.ask("image")
-        first = Hit(self, cell, checkpoint).run(outcome)
+        before = self.check.ask("prints")
+        hit = Hit(self, cell, checkpoint)
+        first = hit.run(outcome)
+        # Before any other run can have made a new image of it.
+        answered = first is not None and not first.get("failed")
+        outcome.wrong += judge.intact(cell, answered, before, self.check.ask("prints"))
+        outcome.wrong += hit.went_on(first or {}) if cell.actor == cells.LXC else []
+        outcome.wrong += self.check.ask("whole") + judge.misplaced(cell, outcome)
         outcome.first = (first or {}).get("msg", "") or str((first or {}).get("action", "no answer"))
-        self.afterwards(cell, checkpoint, outcome, before, first)
+        outcome.warnings = list((first or {}).get("warnings", []))
+        outcome.mended = list((first or {}).get("recovered", []))
+        self.afterwards(cell, checkpoint, outcome)
+        outcome.wrong += judge.unsaid(cell, outcome)
 
     def keep_logs(self, outcome: Outcome) -> None:
         """What the runs of a container that is given up have written."""
@@ -186,16 +196,14 @@ class Scene:
             if logs.is_dir():
                 shutil.copytree(logs, self.logs / outcome.name.replace("/", "-").replace(" ", "_"), dirs_exist_ok=True)
 
-    def afterwards(
-        self, cell: Cell, checkpoint: Checkpoint, outcome: Outcome, before: str, first: Answer | None
-    ) -> None:
+    def afterwards(self, cell: Cell, checkpoint: Checkpoint, outcome: Outcome) -> None:
         """The same task again, as an operator would run it; then the container must be whole."""
         assert self.check
         options = self.options(cell, checkpoint)
         again = self.module.run(**options)
-        outcome.recovered = list((first or {}).get("recovered", [])) + again.get("recovered", [])
-        if cell.excepted:
-            self.excepted(cell, checkpoint, outcome, before)
+        outcome.recovered = again.get("recovered", [])
+        if outcome.excepted:
+            self.excepted(cell, checkpoint, outcome)
             return
         if again.get("failed"):
             outcome.wrong.append(f"the later run failed: {again['msg']}")
@@ -207,8 +215,8 @@ class Scene:
                 return
         outcome.wrong += self.check.ask("final")
 
-    def excepted(self, cell: Cell, checkpoint: Checkpoint, outcome: Outcome, before: str) -> None:
-        """Whether it survived is a rate and no promise; that the older image is whole and the damage told is one."""
+    def excepted(self, cell: Cell, checkpoint: Checkpoint, outcome: Outcome) -> None:
+        """Whether it survived is a rate and no promise."""
         assert self.check
         # A restored one ran for a moment, so that only who allows it gets the memory of before.
         allowed = {"allow_stale": True} if cell.way == cells.RESTORE else {}
@@ -217,13 +225,7 @@ class Scene:
         outcome.survived = not lost
         if lost:
             outcome.lost = f"{'; '.join(lost)} {after.get('msg', '')}".strip()
-        if not outcome.recovered and " was not " not in outcome.first and (lost or cell.step.kind != cells.RANDOM):
-            outcome.wrong.append("the damage was not reported")
-        if cell.lock and not any("firewall table" in line or "chain CRIU" in line for line in outcome.recovered):
-            outcome.wrong.append("the firewall lock was not found")
-        image = self.check.ask("image")
-        if image == "half" or (before != "absent" and image == "absent"):
-            outcome.wrong.append(f"the older image was {before} and is {image}")
+        outcome.wrong += self.check.ask("whole")
 
 
 class AnsibleRun:

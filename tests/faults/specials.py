@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import typing as t
 from pathlib import Path
 
 import cells
-from containers import Bridge, run
+import judge
+from containers import Bridge, run, until
+from gate import Gate
 from module import Answer, Checkpoint, Module
 from outcome import Outcome
 from scene import Scene
@@ -34,8 +37,12 @@ def specials() -> list[tuple[str, str, Special]]:
         found += [(way, f"hook fails at {event}", _failing(way, event, back=False)) for event in ON[way]]
         found.append((way, "ip fails", _without_ip(way)))
     for way in (cells.STOP, cells.LEAVE):
-        found.append((way, "full file system", _cramped(way, "size=256k")))
-        found.append((way, "read-only file system", _cramped(way, "ro")))
+        found.append((way, "full file system", _cramped(way, "size=256k", "MiB are free", "Nothing was frozen")))
+        found.append((way, "full file system, preflight: warn", _cramped(way, "size=256k", "was not dumped")))
+        found.append((way, "read-only file system", _cramped(way, "ro", "Read-only file system")))
+        found.append((way, "full file system while sealing", _full_at_seal(way)))
+    found.append((cells.RESTORE, "read-only file system", _read_only_restore(late=False)))
+    found.append((cells.RESTORE, "read-only file system since setup-namespaces", _read_only_restore(late=True)))
     found.append((cells.RESTORE, "bridge removed between dump and restore", _no_bridge))
     found.append((cells.STOP, "two at once", _two_at_once(cells.STOP)))
     found.append((cells.LEAVE, "two at once", _two_at_once(cells.LEAVE)))
@@ -101,30 +108,132 @@ def _without_ip(way: str) -> Special:
         )
         other = Module(scene.module.collections, scene.module.scratch, python=python)
         first = other.run(**_task(way, checkpoint))
-        said = [first.get("msg", ""), *first.get("warnings", []), *first.get("recovered", [])]
-        if not any(word for word in said):
-            outcome.wrong.append("nothing was said of the network")
+        said = " ".join([first.get("msg", ""), *first.get("warnings", [])])
+        # A dump goes back; a restored container must not be stopped for it.
+        words = (
+            ("runs again, but: eth0: the bridge of its host side",)
+            if way == cells.RESTORE
+            else (
+                "The hook stopped it: network-lock: the veths could not be taken out",
+                "The container runs on as before",
+            )
+        )
+        outcome.wrong += [f"the run does not say {word!r}: {said}" for word in words if word not in said]
         _whole_again(scene, way, checkpoint, outcome, first)
 
     return inject
 
 
-def _cramped(way: str, option: str) -> Special:
+def _cramped(way: str, option: str, *words: str) -> Special:
     def inject(scene: Scene, outcome: Outcome) -> None:
         checkpoint = _ready(scene, way)
         above = checkpoint.directory.parent
         above.mkdir(mode=0o700, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", f"{option},mode=700", "stasis-faults", str(above))
         try:
-            first = scene.module.run(**_task(way, checkpoint))
-            if not first.get("failed"):
-                outcome.wrong.append("it did not fail")
+            # Where it is not refused, CRIU meets it while it holds the tasks.
+            more = {"preflight": "warn"} if "was not dumped" in words else {}
+            first = scene.module.run(**_task(way, checkpoint, **more))
+            if not first.get("failed") or not all(word in first["msg"] for word in words):
+                outcome.wrong.append(f"it was not refused for the file system: {first.get('msg', first.get('action'))}")
             assert scene.check
             # What is mounted for the fault is no leak.
             outcome.wrong += [one for one in scene.check.ask("final") if not one.startswith("mounts: ")]
         finally:
             run("umount", str(above))
         _whole_again(scene, way, checkpoint, outcome, first)
+
+    return inject
+
+
+def _full_at_seal(way: str) -> Special:
+    """The dump is complete, and there is no room for its manifest."""
+
+    def inject(scene: Scene, outcome: Outcome) -> None:
+        checkpoint = _ready(scene, way)
+        assert scene.check
+        above = checkpoint.directory.parent
+        above.mkdir(mode=0o700, exist_ok=True)
+        run("mount", "-t", "tmpfs", "-o", "size=32m,mode=700", "stasis-faults", str(above))
+        try:
+            gate = Gate(str(above), lambda opening: opening.name == "manifest.new")
+            try:
+                process = scene.module.start(**_task(way, checkpoint))
+                until(gate.held.is_set, 60)
+                _fill(above / "filler")
+                gate.let_go()
+                first = scene.module.answer(process)
+            finally:
+                gate.close()
+            said = first.get("msg", "")
+            if "could not be put in its place: No space left on device" not in said:
+                outcome.wrong.append(f"it was not refused for the room: {said or first.get('action')}")
+            outcome.wrong += scene.check.ask("whole")
+            if scene.check.ask("image") != "absent":
+                outcome.wrong.append("there is an image")
+            state = scene.check.ask("life")["state"]
+            if state != ("STOPPED" if way == cells.STOP else "RUNNING"):
+                outcome.wrong.append(f"the container is {state}")
+            (above / "filler").unlink()
+            # Its answer is in the file system that goes.
+            again = scene.module.run(**_task(way, checkpoint))
+            word = judge.COMPLETED if way == cells.STOP else judge.DISCARDED
+            if not any(word in line for line in again.get("recovered", [])):
+                outcome.wrong.append(
+                    f"recovered does not say {word!r}: {again.get('recovered')} {again.get('msg', '')}"
+                )
+            if way == cells.STOP:
+                Checkpoint._good(scene.module.run(**checkpoint.options("restored")))
+            outcome.wrong += [one for one in scene.check.ask("final") if not one.startswith("mounts: ")]
+        finally:
+            run("umount", str(above))
+        _whole_again(scene, way, checkpoint, outcome, first)
+
+    return inject
+
+
+def _fill(path: Path) -> None:
+    """Until not a byte more goes in."""
+    with open(path, "wb", buffering=0) as stream, contextlib.suppress(OSError):
+        for piece in (b"x" * (1 << 20), b"x" * 4096):
+            with contextlib.suppress(OSError):
+                while stream.write(piece) == len(piece):
+                    pass
+
+
+def _read_only_restore(*, late: bool) -> Special:
+    """The record of the restore cannot be written beside the image, so nothing may run. late: CRIU is at work by then."""
+
+    def inject(scene: Scene, outcome: Outcome) -> None:
+        checkpoint = _ready(scene, cells.RESTORE)
+        assert scene.check
+        above = str(checkpoint.directory.parent)
+        before = scene.check.ask("prints")
+        run("mount", "--bind", above, above)
+        close = ("mount", "-o", "remount,bind,ro", above)
+        # CRIU and the hook have a mount namespace of their own by then, of LXC's making.
+        both = f"{' '.join(close)} && nsenter --mount=/proc/{os.getpid()}/ns/mnt {' '.join(close)}"
+        script = scene.factory.script("closes", f'test "$CRTOOLS_SCRIPT_ACTION" != setup-namespaces || {{ {both}; }}')
+        try:
+            if not late:
+                run(*close)
+            first = scene.module.run(
+                **_task(cells.RESTORE, checkpoint, **({"action_scripts": [script]} if late else {}))
+            )
+            said = first.get("msg", "")
+            words = "The hook stopped it: " if late else "cannot be written, and a restore writes there"
+            if not first.get("failed") or words not in said:
+                outcome.wrong.append(f"it was not refused for the file system: {said or first.get('action')}")
+            state = scene.check.ask("life")["state"]
+            if state != "STOPPED":
+                outcome.wrong.append(f"the container is {state}")
+        finally:
+            run("umount", above)
+        if scene.check.ask("prints") != before:
+            outcome.wrong.append("the image is another")
+        _whole_again(scene, cells.RESTORE, checkpoint, outcome, first)
+        if late and not any("took back what an interrupted restore" in line for line in outcome.recovered):
+            outcome.wrong.append(f"the restore was not taken back: {outcome.recovered}")
 
     return inject
 
