@@ -135,6 +135,7 @@ def test_each_kind_of_moment_has_a_rate_of_its_own() -> None:
         outcome(step="a random moment", excepted=False),
         outcome(way=cells.RESTORE, step="a random moment", excepted=False),
         outcome(signal="SIGTERM", excepted=False),
+        outcome(signal="SIGTERM", step="a random moment"),
     ]
     assert report.rates(found) == {
         report.DUMPS: (1, 1),
@@ -142,6 +143,7 @@ def test_each_kind_of_moment_has_a_rate_of_its_own() -> None:
         report.RELEASED: (0, 1),
         report.RANDOM_DUMPS: (0, 1),
         report.RANDOM_RESTORES: (1, 1),
+        report.TERMINATED: (1, 1),
     }
     page = report.render(found, 12, "a host")
     assert f"| {report.RELEASED} | 0 of 1 |" in page
