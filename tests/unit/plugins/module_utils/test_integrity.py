@@ -7,7 +7,11 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import subprocess
+import sys
+import threading
 import typing as t
+from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _manifest
@@ -140,6 +144,63 @@ def test_many_files_are_hashed_each_with_its_own_content(safe_dir: str) -> None:
     for name, text in texts.items():
         write(f"{safe_dir}/{name}", text)
     assert _integrity.hash_files(safe_dir, texts) == {name: entry(text) for name, text in texts.items()}
+
+
+def test_pieces_of_a_file_are_hashed_at_the_same_time(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def meet(path: str, offset: int, size: int, local: object) -> bytes:
+        both.wait(timeout=30)
+        return b""
+
+    write(f"{safe_dir}/pages-1.img", "")
+    os.truncate(f"{safe_dir}/pages-1.img", 2 * _integrity.PIECE)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(_integrity, "_hash", meet)
+    assert "sha256_pieces" in _integrity.hash_files(safe_dir, ["pages-1.img"])["pages-1.img"]
+
+
+# A process of its own, since the most memory is counted from the start of a program, and as many threads as there may be.
+VERIFY = """
+import os, sys
+os.sched_getaffinity = lambda pid: set(range(64))
+from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _manifest
+
+def most():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+
+directory = sys.argv[1]
+with open(directory + "/manifest.json") as stream:
+    about = _manifest.parse(stream.read(), "manifest.json")
+_integrity.hash_files(directory, ["small.img"])
+before = most()
+found = _integrity.faults(directory, about, "full")
+print(most() - before, found)
+"""
+
+
+def test_memory_to_verify_does_not_grow_with_the_file(safe_dir: str) -> None:
+    pieces = 32
+    piece = hashlib.sha256(bytes(_integrity.PIECE)).digest()
+    large = {"size": pieces * _integrity.PIECE, "sha256_pieces": hashlib.sha256(piece * pieces).hexdigest()}
+    about = manifest(files={"pages-1.img": large, "small.img": entry("x")}, size=large["size"] + 1)
+    write(f"{safe_dir}/manifest.json", _manifest.dump(about))
+    write(f"{safe_dir}/small.img", "x")
+    write(f"{safe_dir}/pages-1.img", "")
+    os.truncate(f"{safe_dir}/pages-1.img", large["size"])
+    done = subprocess.run(
+        [sys.executable, "-c", VERIFY, safe_dir],
+        env={**os.environ, "PYTHONPATH": str(Path(_integrity.__file__).parents[5])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    kibibytes, faults_found = done.stdout.split(maxsplit=1)
+    assert faults_found.strip() == "[]"
+    # A buffer of 256 KiB and a stack for each of eight threads. One piece of 16 MiB would already be too much.
+    assert int(kibibytes) < 8 << 10, f"{kibibytes} KiB more for 512 MiB"
 
 
 def test_file_that_grows_while_it_is_hashed_is_another(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
