@@ -188,9 +188,10 @@ class Hit:
         if actor == cells.MODULE:
             return [process.pid]
         if actor == cells.ANSIBLE:
+            # In this order: a `sleep` of our script that is new in the second look would not be known for what it is.
+            found = [process.pid, *actors.descendants(process.pid)]
             # What the module starts has a session of its own; and a restored container is below that.
             ours = {pid for one in actors.of_runs(self.container) for pid in (one, *actors.descendants(one))}
-            found = [process.pid, *actors.descendants(process.pid)]
             return [pid for pid in found if pid not in ours]
         if actor == cells.LAUNCHER:
             assert gate and gate.opening
