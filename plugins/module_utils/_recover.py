@@ -83,7 +83,9 @@ def recover(
     if staged.state == _image.ABSENT or not staged.belongs_to(name, lxc_path):
         return done
     state = container.state if container else _container.STOPPED
-    choice = decide(staged, _image.look(wanted_directory, trust), state, container.init if container else None, _host.boot_id())
+    choice = decide(
+        staged, _image.look(wanted_directory, trust), state, container.init if container else None, _host.boot_id()
+    )
     if choice == ROLL_FORWARD:
         done.append(f"completed the checkpoint that an interrupted run had committed in {wanted_directory}")
         # Here, since nearly every run finds nothing to complete.
