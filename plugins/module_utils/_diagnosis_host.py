@@ -172,7 +172,6 @@ HOST_RULES: tuple[Rule, ...] = (
         BOTH,
         (
             "execing criu failed, is it installed?",
-            "% - execing criu failed, is it installed?",
             "Failed to find criu binary%",
         ),
         "LXC found no criu on its PATH.",
@@ -183,7 +182,7 @@ HOST_RULES: tuple[Rule, ...] = (
         "criu_not_started",
         ENVIRONMENT,
         BOTH,
-        ("% - Failed to execute criu",),
+        ("Failed to execute criu",),
         "LXC did not get as far as running criu, or could not run it.",
         "Read the lines before; else see that the criu on the PATH can be run.",
         "LXC src/lxc/criu.c, do_restore()",

@@ -255,7 +255,6 @@ IMAGE_RULES: tuple[Rule, ...] = (
         RESTORE,
         (
             "lxc.console.path configured on source host but not target%",
-            "% - lxc.console.path configured on source host but not target%",
             "Failed to load tty information%",
         ),
         "The container had a console at the dump, and its configuration here has none.",

@@ -17,6 +17,8 @@ _LOOKED_AT = 4000
 
 # Where a line starts decides, never what is in it: names of the container's files stand in the log too.
 _STAMP = re.compile(r"(?:\([0-9]+\.[0-9]+\)\s*)?(?:pie: )?(?:[0-9]+:\s+)?")
+# liblxc puts the text of errno in front of some messages (its SYSERROR and log_error_errno).
+_ERRNO = r"(?:(?!Fail|Unable|Could)[A-Z][A-Za-z0-9 ,/()'-]{2,60} - )?"
 _ERROR = re.compile(
     r"(?:"
     r"Error \([^)\n]*\): "  # CRIU, and the execvp() of its scripts, which has no time stamp
@@ -24,9 +26,12 @@ _ERROR = re.compile(
     r"|(?=BUG at )"  # CRIU's assertions, also in the restorer
     r"|ip6?tables(?:-legacy|-nft)?(?:-restore)?(?: v\S+)?(?: \(\w+\))?: "
     r"|(?:/\S*/)?criu: (?=unrecognized |invalid |option )"  # getopt
-    r"|lxc-[a-z]+: (?:\S+: )?\S+\.c: (?:\w+: [0-9]+ )?"  # liblxc on standard error
-    r"|lxc-[a-z]+(?: \S+)? [0-9.]+ (?:ERROR|CRIT|ALERT|FATAL) +(?:\S+ - \S+\.c:\w+:[0-9]+ - )?"  # liblxc's log file
-    r")"
+    # liblxc on standard error, and in its log file
+    r"|lxc-[a-z]+: (?:\S+: )?\S+\.c: (?:\w+: [0-9]+ )?"
+    + _ERRNO
+    + r"|lxc-[a-z]+(?: \S+)? [0-9.]+ (?:ERROR|CRIT|ALERT|FATAL) +(?:\S+ - \S+\.c:\w+:[0-9]+ - )?"
+    + _ERRNO
+    + r")"
 )
 _WARNING = re.compile(r"Warn  ?\([^)\n]*\): ")
 

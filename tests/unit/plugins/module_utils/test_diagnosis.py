@@ -91,6 +91,23 @@ REPORTED_BARE = [
         "lxc-checkpoint: c1: ../src/lxc/criu.c: exec_criu: 295 Failed getting freezer path for 3:freezer",
         "freezer_missing",
     ),
+    (
+        "lxc-checkpoint: c1: ../src/lxc/criu.c: exec_criu: 397 No such file or directory - Failed getting freezer path",
+        "freezer_missing",
+    ),
+    (
+        "lxc-checkpoint c1 20261128084458.446 ERROR    criu - ../src/lxc/criu.c:exec_criu:404 - "
+        "Input/output error - Failed to freezer cgroup entry",
+        "freezer_missing",
+    ),
+    (
+        "lxc-checkpoint: c1: ../src/lxc/criu.c: load_tty_major_minor: 227 Invalid argument - Failed to load tty information",
+        "console_differs",
+    ),
+    (
+        "lxc-checkpoint: c1: ../src/lxc/criu.c: f: 270 No such file or directory - Failed to find criu binary",
+        "criu_not_found",
+    ),
 ]
 
 
