@@ -121,6 +121,9 @@ def unsaid(cell: Cell, outcome: Outcome) -> list[str]:
     ]
     said = " ".join([outcome.first, *outcome.warnings])
     wrong += [f"the run does not say {word!r}: {said}" for word in answer(cell) if word not in said]
+    # It ran for a moment, and then was lost: nobody gets the memory of before who does not ask for it.
+    if outcome.excepted and cell.way == cells.RESTORE and "is not fresh: " not in outcome.later:
+        wrong.append(f"the next run does not say that the image is older than what has run: {outcome.later}")
     if cell.step.kind == cells.RANDOM and dies(cell):
         ended = f"CRIU ended with -{cell.signal.value} "
         told = (f" was not dumped. {ended}", f"{ended}after", " was not restored. CRIU crashed or was killed")

@@ -202,6 +202,7 @@ class Scene:
         options = self.options(cell, checkpoint)
         again = self.module.run(**options)
         outcome.recovered = again.get("recovered", [])
+        outcome.later = again.get("msg", "") or str(again.get("action"))
         if outcome.excepted:
             self.excepted(cell, checkpoint, outcome)
             return

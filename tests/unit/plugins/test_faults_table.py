@@ -172,6 +172,13 @@ def test_whatever_is_damaged_must_be_told_by_its_name() -> None:
             assert judge.unsaid(one, said(one, first=" ".join(judge.answer(one)), mended=words[:-1]))
 
 
+def test_a_container_that_was_lost_after_it_ran_must_not_come_back_as_it_was_before_unasked() -> None:
+    one = cell(cells.RESTORE, "pre-resume", cells.CRIU)
+    words = {"first": " ".join(judge.answer(one)), "mended": list(judge.promised(one)), "excepted": True}
+    assert judge.unsaid(one, said(one, **words, later="The checkpoint in /i is not fresh: It has run since.")) == []
+    assert judge.unsaid(one, said(one, **words, later="restore"))
+
+
 def test_a_lock_of_criu_s_own_must_be_told_in_place_of_the_veths() -> None:
     for one in cells.locked_cells():
         assert judge.promised(one) == (judge.FIREWALL[one.lock],)
