@@ -191,9 +191,11 @@ def finish(
         _image.publish(directory)
     except (OSError, StasisError) as exc:
         why = exc.what if isinstance(exc, StasisError) else f"{exc.strerror or exc}."
+        # While the container runs on, the next run dumps it anew, see _recover.
+        then = "it completes the checkpoint" if draft.get("stopped") else "it makes a new checkpoint"
         raise StasisError(
             f"The dump is complete in {staging}, but could not be put in its place: {why}",
-            "Put that right and run the task again: it completes the checkpoint.",
+            f"Put that right and run the task again: {then}.",
         ) from exc
     return sealed
 
@@ -227,6 +229,9 @@ def _run_criu(
         keep_open=locks,
         # CRIU makes images 0644, and they hold the container's memory.
         umask=0o077,
+        # It would end CRIU as SIGKILL does, with the tasks in its hands (CRIU 4.2.1 has no handler for it), and a host that
+        # shuts down sends it to everybody.
+        deaf=True,
     )
     committed = os.path.exists(os.path.join(staging, _image.COMMIT))
     if done.rc == 0 and committed:

@@ -85,6 +85,7 @@ def run_to_files(
     grace: float,
     keep_open: t.Sequence[int] = (),
     umask: int = 0o022,
+    deaf: bool = False,
 ) -> Completed:
     """Run a program whose children outlive it and keep its output open, as lxc-checkpoint -r does.
 
@@ -93,7 +94,8 @@ def run_to_files(
     Ansible connection does not reach CRIU in the middle of its work.
 
     timeout: seconds after which the session is sent SIGTERM; grace: seconds from then to SIGKILL.
-    keep_open: file descriptors that the program inherits. umask: its file mode mask.
+    keep_open: file descriptors that the program inherits. umask: its file mode mask. deaf: it and what it starts ignore
+    SIGTERM; it is sent SIGKILL at once.
     """
     started = time.monotonic()
     with open(os.devnull, "rb") as nothing, open(stdout, "ab") as out, open(stderr, "ab") as err:
@@ -108,6 +110,8 @@ def run_to_files(
                 start_new_session=True,
                 pass_fds=tuple(keep_open),
                 umask=umask,
+                # Nothing in it takes a lock that another thread of ours may hold.
+                preexec_fn=_ignore_sigterm if deaf else None,
             )
         except OSError as exc:
             raise StasisError(
@@ -119,7 +123,7 @@ def run_to_files(
             rc = _wait(process, timeout)
         except subprocess.TimeoutExpired:
             timed_out = True
-            rc = _end_session(process, grace)
+            rc = _end_session(process, (signal.SIGKILL,) if deaf else (signal.SIGTERM, signal.SIGKILL), grace)
     seconds = time.monotonic() - started
     return Completed(tuple(argv), rc, _head(stdout), _head(stderr), seconds, timed_out)
 
@@ -141,9 +145,13 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> int:
     return process.wait()
 
 
-def _end_session(process: subprocess.Popen[bytes], grace: float) -> int:
+def _ignore_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _end_session(process: subprocess.Popen[bytes], numbers: t.Sequence[int], grace: float) -> int:
     # Its children count too: lxc-checkpoint dies of the first signal, a criu below it may hang.
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in numbers:
         deadline = time.monotonic() + grace
         if _signalled(process, number):
             while _signalled(process, 0) and time.monotonic() < deadline:

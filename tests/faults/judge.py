@@ -68,8 +68,13 @@ _GOES_ON = (
 
 
 def dies(cell: Cell) -> bool:
-    """Whether CRIU ends at once: of SIGTERM, too, where it dumps. One that restores does not heed that."""
-    return cell.actor == cells.CRIU and (cell.signal == signal.SIGKILL or cell.way != cells.RESTORE)
+    """Whether CRIU ends at once. It does not heed SIGTERM."""
+    return cell.actor == cells.CRIU and cell.signal == signal.SIGKILL
+
+
+def ignores(cell: Cell) -> bool:
+    """Whether a dump goes on as if nothing had happened: CRIU and the hook are started with SIGTERM ignored."""
+    return cell.actor in (cells.CRIU, cells.HOOK) and cell.signal == signal.SIGTERM and cell.way != cells.RESTORE
 
 
 def promised(cell: Cell) -> Words:
@@ -121,6 +126,8 @@ def unsaid(cell: Cell, outcome: Outcome) -> list[str]:
     ]
     said = " ".join([outcome.first, *outcome.warnings])
     wrong += [f"the run does not say {word!r}: {said}" for word in answer(cell) if word not in said]
+    if ignores(cell) and outcome.first != "dump":
+        wrong.append(f"SIGTERM was not ignored: {said}")
     # It ran for a moment, and then was lost: nobody gets the memory of before who does not ask for it.
     if outcome.excepted and cell.way == cells.RESTORE and "is not fresh: " not in outcome.later:
         wrong.append(f"the next run does not say that the image is older than what has run: {outcome.later}")

@@ -14,7 +14,8 @@ class Outcome:
     """What came of one fault. excepted: CRIU was killed with the tasks in its hands. survived: the container, then.
 
     window: CRIU's own times of the last line before the fault and the first one after it, and the step that it was in.
-    first: what the run said that the fault hit, warnings: beside it, mended: its `recovered`; recovered: the later run's, later: what it said. wrong: what the check found. too_late: there was no fault, since nobody was there any more.
+    first: what the run said that the fault hit, warnings: beside it, mended: its `recovered`; recovered: the later run's,
+    later: what it said. wrong: what the check found. too_late: there was no fault, since nobody was there any more.
     """
 
     name: str

@@ -25,9 +25,9 @@ stands under the name is whole; the exchange of the older image for the new one 
 damaged, mended, completed must be said in the words of the step: the veths, the sockets in repair, the firewall, the names for
 deleted files, mounts, cgroups, tasks half restored; and where lxc-checkpoint alone is hit, its monitor and CRIU go on. `-` and a
 word is a cell that cannot be. `n/m` is the one exception: CRIU killed by SIGKILL while it holds tasks that live. There n of m
-containers were whole afterwards all the same: a rate, not a promise. SIGTERM ends a CRIU that dumps in the same way: at the steps
-every container must be whole after it, at a random moment it is the exception, too; one that restores does not heed it. A * stands where CRIU's log shows that the tasks were in
-CRIU's hands at the moment of the fault; the run fails where it does not show that and the step says so.
+containers were whole afterwards all the same: a rate, not a promise. SIGTERM is ignored by CRIU and the hook, and a dump must
+come to its good end all the same. A * stands where CRIU's log shows that the tasks were in CRIU's hands at the moment of the
+fault; the run fails where it does not show that and the step says so.
 """
 
 # Of CRIU killed, the moments that have a rate of their own.
@@ -36,7 +36,6 @@ UNRELEASED = "a restore, at a step before it let the tasks go"
 RELEASED = "a restore, at a step after that"
 RANDOM_DUMPS = "a dump, at a random moment while it held the tasks"
 RANDOM_RESTORES = "a restore, at a random moment"
-TERMINATED = "a dump, by SIGTERM, at a random moment while it held the tasks"
 
 
 def counts(outcomes: Outcomes) -> dict[str, int]:
@@ -55,7 +54,7 @@ def counts(outcomes: Outcomes) -> dict[str, int]:
 
 def rates(outcomes: Outcomes) -> dict[str, tuple[int, int]]:
     """For each kind of moment at which CRIU was killed: how many containers were whole afterwards, and of how many."""
-    found = dict.fromkeys((DUMPS, UNRELEASED, RELEASED, RANDOM_DUMPS, RANDOM_RESTORES, TERMINATED), (0, 0))
+    found = dict.fromkeys((DUMPS, UNRELEASED, RELEASED, RANDOM_DUMPS, RANDOM_RESTORES), (0, 0))
     for one in outcomes:
         kind = _kind(one)
         if kind:
@@ -66,10 +65,8 @@ def rates(outcomes: Outcomes) -> dict[str, tuple[int, int]]:
 
 def _kind(one: t.Mapping[str, t.Any]) -> str:
     """The kind of moment; "" for one that was not CRIU's end, or at which it had no task, or none any more."""
-    if one["actor"] != cells.CRIU:
+    if (one["actor"], one["signal"]) != (cells.CRIU, "SIGKILL"):
         return ""
-    if one["signal"] != "SIGKILL":
-        return TERMINATED if one["excepted"] else ""
     restore = one["way"] == cells.RESTORE
     step = next((step for step in cells.STEPS[one["way"]] if step.name == one["step"]), None)
     if step is None:
@@ -88,7 +85,7 @@ def render(outcomes: Outcomes, seconds: float, host: str) -> str:
         f"{number['without_image']} of them with no image of the container anywhere, {number['inside']} while CRIU held the "
         "tasks.",
         "",
-        "CRIU killed, by SIGKILL where nothing else is said, and the containers that were whole afterwards, with counter, connection and processes:",
+        "CRIU killed by SIGKILL, and the containers that were whole afterwards, with counter, connection and processes:",
         "",
         "| CRIU killed in | whole afterwards |",
         "|---|---|",

@@ -135,7 +135,6 @@ def test_each_kind_of_moment_has_a_rate_of_its_own() -> None:
         outcome(step="a random moment", excepted=False),
         outcome(way=cells.RESTORE, step="a random moment", excepted=False),
         outcome(signal="SIGTERM", excepted=False),
-        outcome(signal="SIGTERM", step="a random moment"),
     ]
     assert report.rates(found) == {
         report.DUMPS: (1, 1),
@@ -143,11 +142,20 @@ def test_each_kind_of_moment_has_a_rate_of_its_own() -> None:
         report.RELEASED: (0, 1),
         report.RANDOM_DUMPS: (0, 1),
         report.RANDOM_RESTORES: (1, 1),
-        report.TERMINATED: (1, 1),
     }
     page = report.render(found, 12, "a host")
     assert f"| {report.RELEASED} | 0 of 1 |" in page
     assert "0/1, ok (1)" in page
+
+
+@pytest.mark.parametrize("actor", [cells.CRIU, cells.HOOK])
+def test_a_dump_that_heeds_sigterm_is_wrong(actor: str) -> None:
+    step = next(one for one in cells.STEPS[cells.STOP] if one.name == "memory")
+    cell = cells.Cell(cells.STOP, step, actor, signal.SIGTERM)
+    said = outcomes.Outcome(cell.name, cell.way, step.name, actor, "SIGTERM", False, first="dump")
+    assert not judge.unsaid(cell, said)
+    said.first = "web1 was not dumped. CRIU ended with -15"
+    assert "SIGTERM was not ignored" in " ".join(judge.unsaid(cell, said))
 
 
 def cell(way: str, name: str, actor: str, kind: signal.Signals = signal.SIGKILL, **more: t.Any) -> t.Any:

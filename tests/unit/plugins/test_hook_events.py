@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,17 @@ class TestUserScripts:
         assert bench.run("pre-dump", STASIS_SCRIPTS=str(scripts)).returncode == 1
         assert order.read_text() == "0 pre-dump\n1 pre-dump\n"
         assert "script 1 failed with status 3" in bench.said()
+
+    def test_hear_sigterm_though_the_hook_does_not(self, bench: Bench, tmp_path: Path) -> None:
+        bench.script(tmp_path / "one", '#!/bin/sh\nkill -TERM "$$"\n')
+        (tmp_path / "scripts").write_text(f"{tmp_path}/one\n")
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            done = bench.run("pre-dump", STASIS_SCRIPTS=str(tmp_path / "scripts"), PATH=f"{bench.path}:/usr/bin:/bin")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert done.returncode == 1
+        assert "failed with status 143" in bench.said()
 
     def test_a_list_that_cannot_be_read_is_a_failure_not_an_empty_list(self, bench: Bench, tmp_path: Path) -> None:
         assert bench.run("pre-dump", STASIS_SCRIPTS=str(tmp_path / "gone")).returncode == 1

@@ -189,6 +189,15 @@ def test_program_that_ignores_the_signal_is_killed_after_its_grace(safe_dir: str
     assert 1.3 <= time.monotonic() - began < 10
 
 
+def test_a_deaf_program_and_its_children_go_on_after_sigterm_and_are_killed_at_the_deadline(safe_dir: str) -> None:
+    done = to_files(safe_dir, "kill -TERM $$; sh -c 'kill -TERM $$; echo both'", deaf=True)
+    assert (done.rc, done.stdout) == (0, "both\n")
+    began = time.monotonic()
+    done = to_files(safe_dir, "sleep 60", timeout=0.5, grace=30.0, deaf=True)
+    assert (done.rc, done.timed_out) == (-signal.SIGKILL, True)
+    assert time.monotonic() - began < 10
+
+
 def test_deadline_reaches_the_children_too(safe_dir: str) -> None:
     with later_killed(f"{safe_dir}/pid"):
         done = to_files(safe_dir, f"sleep 60 & echo $! > {safe_dir}/pid; wait", timeout=1.0)
