@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import time
 import typing as t
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 RUNNING = "RUNNING"
 STOPPED = "STOPPED"
 FROZEN = "FROZEN"
+# include/linux/sched.h
+_PF_EXITING = 0x4
 
 
 class Process(t.NamedTuple):
@@ -41,7 +44,7 @@ class Process(t.NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether this very process is still there and not a zombie."""
+        """Whether this very process is still there, not a zombie and not killed."""
         found = process(self.pid)
         return found is not None and found.start == self.start
 
@@ -85,14 +88,23 @@ class Container:
 
 
 def process(pid: int) -> Process | None:
-    """The process with this pid, or None where there is none or only a zombie."""
+    """The process with this pid, or None where there is none, only a zombie, or one that was killed and is about to go."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            text = stream.read()
+            return parse_process(pid, stream.read())
     except OSError:
         return None
+
+
+def parse_process(pid: int, text: str) -> Process | None:
+    """The same from the line in /proc/PID/stat (proc_pid_stat(5)). Pure.
+
+    One that was sent SIGKILL does nothing any more, but may need a while to free its memory: a CRIU that has killed the tasks
+    it dumped, and was killed itself right after that, must not make them pass for alive.
+    """
     fields = text[text.rindex(")") + 2 :].split()
-    if fields[0] in "ZX":
+    flags, pending = int(fields[6]), int(fields[28])
+    if fields[0] in "ZX" or flags & _PF_EXITING or pending & (1 << (signal.SIGKILL - 1)):
         return None
     return Process(pid, int(fields[19]), text[text.index("(") + 1 : text.rindex(")")])
 

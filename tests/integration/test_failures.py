@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 from conftest import Factory
@@ -262,3 +264,46 @@ def children(pid: int) -> list[int]:
         for child in stream.read().split():
             found += [int(child), *children(int(child))]
     return found
+
+
+def test_criu_that_is_killed_while_the_dumped_tasks_die_has_lost_nothing(lxc: Factory) -> None:
+    """They need a while to free their memory, in which they are still there."""
+    checkpoint = lxc.start("counter 7000", "memory 512")
+    container = checkpoint.container
+    until((container.root / "tmp/memory.ready").exists, 30, "the memory is written")
+    before = container.count()
+    line = Path(f"/proc/{container.init_pid}/stat")
+    process = checkpoint.module.start(**checkpoint.options("checkpointed", stop=True))
+    criu = until(lambda: dumping(process.pid), 30, "CRIU dumps")[0]
+    deadline = time.monotonic() + 60
+    while not killed(line):
+        assert time.monotonic() < deadline, "the dump does not stop the container"
+    os.kill(criu, signal.SIGKILL)
+    answer = checkpoint.module.answer(process)
+    assert not answer.get("failed"), answer["msg"]
+    assert "CRIU ended with -9 after the image was committed" in " ".join(answer["warnings"])
+    checkpoint.resumed()
+    container.assert_counts()
+    assert container.count() >= before
+    assert container.ask("memory") == "ok"
+
+
+def dumping(pid: int) -> list[int]:
+    """The CRIU that a module has started for a dump; before that it asks CRIU for the CPU."""
+    found = []
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"/criu") and words[1] == b"dump":
+                found.append(child)
+    return found
+
+
+def killed(line: Path) -> bool:
+    """Whether it was sent SIGKILL, by proc_pid_stat(5)."""
+    try:
+        text = line.read_text()
+    except OSError:
+        return True
+    fields = text[text.rindex(")") + 2 :].split()
+    return fields[0] in "ZX" or bool(int(fields[6]) & 4) or bool(int(fields[28]) & 1 << 8)
