@@ -33,6 +33,8 @@ STOPPED = "STOPPED"
 FROZEN = "FROZEN"
 # include/linux/sched.h
 _PF_EXITING = 0x4
+# In which a killed init has freed its memory and reaped its processes.
+_EXIT_SECONDS = 30.0
 
 
 class Process(t.NamedTuple):
@@ -44,9 +46,18 @@ class Process(t.NamedTuple):
 
     @property
     def alive(self) -> bool:
-        """Whether this very process is still there, not a zombie and not killed."""
+        """Whether this very process is still there and not a zombie."""
         found = process(self.pid)
         return found is not None and found.start == self.start
+
+    @property
+    def killed(self) -> bool:
+        """Whether it is not there any more, or is about to go: it does nothing any more.
+
+        One that was sent SIGKILL may need a while to free its memory. A CRIU that has killed the tasks it dumped, and was
+        killed itself right after that, must not make them pass for alive.
+        """
+        return not self.alive or is_killed(_stat(self.pid))
 
 
 @dataclass(frozen=True)
@@ -88,25 +99,31 @@ class Container:
 
 
 def process(pid: int) -> Process | None:
-    """The process with this pid, or None where there is none, only a zombie, or one that was killed and is about to go."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return parse_process(pid, stream.read())
-    except OSError:
+    """The process with this pid, or None where there is none or only a zombie."""
+    text = _stat(pid)
+    if not text:
         return None
-
-
-def parse_process(pid: int, text: str) -> Process | None:
-    """The same from the line in /proc/PID/stat (proc_pid_stat(5)). Pure.
-
-    One that was sent SIGKILL does nothing any more, but may need a while to free its memory: a CRIU that has killed the tasks
-    it dumped, and was killed itself right after that, must not make them pass for alive.
-    """
     fields = text[text.rindex(")") + 2 :].split()
-    flags, pending = int(fields[6]), int(fields[28])
-    if fields[0] in "ZX" or flags & _PF_EXITING or pending & (1 << (signal.SIGKILL - 1)):
+    if fields[0] in "ZX":
         return None
     return Process(pid, int(fields[19]), text[text.index("(") + 1 : text.rindex(")")])
+
+
+def is_killed(text: str) -> bool:
+    """Whether a process is a zombie, exits or was sent SIGKILL, from its /proc/PID/stat (proc_pid_stat(5)); "" is of none. Pure."""
+    if not text:
+        return True
+    fields = text[text.rindex(")") + 2 :].split()
+    flags, pending = int(fields[6]), int(fields[28])
+    return fields[0] in "ZX" or bool(flags & _PF_EXITING) or bool(pending & (1 << (signal.SIGKILL - 1)))
+
+
+def _stat(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 def parent(pid: int) -> int:
@@ -148,6 +165,10 @@ def observe(runner: Runner, name: str, lxc_path: str) -> Container:
     rootfs = _rootfs.locate(spec)
     facts: dict[str, t.Any] = {}
     init = process(init_pid) if init_pid else None
+    if init is not None and init.killed:
+        _wait_gone(init)
+        state, init_pid = query(runner, name, lxc_path)
+        init = process(init_pid) if init_pid else None
     if state in (RUNNING, FROZEN) and init is not None:
         cgroups = tuple(_cgroups.observe(init.pid))
         if _cgroups.frozen(cgroups):
@@ -173,6 +194,12 @@ def observe(runner: Runner, name: str, lxc_path: str) -> Container:
         mounts=tuple(bind_mounts(config.values("lxc.mount.entry"), rootfs.backing)),
         **facts,
     )
+
+
+def _wait_gone(init: Process) -> None:
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while init.alive and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[MountMap]:

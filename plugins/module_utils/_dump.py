@@ -236,7 +236,7 @@ def _run_criu(
     committed = os.path.exists(os.path.join(staging, _image.COMMIT))
     if done.rc == 0 and committed:
         return []
-    if committed and wanted.stop and container.init is not None and not container.init.alive:
+    if committed and wanted.stop and container.init is not None and container.init.killed:
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
         return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
     raise _failure(runner, done, container, wanted, work, staging, committed)
