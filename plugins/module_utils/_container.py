@@ -166,7 +166,7 @@ def observe(runner: Runner, name: str, lxc_path: str) -> Container:
     facts: dict[str, t.Any] = {}
     init = process(init_pid) if init_pid else None
     if init is not None and init.killed:
-        _wait_gone(init)
+        wait_gone(init)
         state, init_pid = query(runner, name, lxc_path)
         init = process(init_pid) if init_pid else None
     if state in (RUNNING, FROZEN) and init is not None:
@@ -196,9 +196,10 @@ def observe(runner: Runner, name: str, lxc_path: str) -> Container:
     )
 
 
-def _wait_gone(init: Process) -> None:
+def wait_gone(killed: Process) -> None:
+    """Wait until a killed process has gone, for half a minute at most."""
     deadline = time.monotonic() + _EXIT_SECONDS
-    while init.alive and time.monotonic() < deadline:
+    while killed.alive and time.monotonic() < deadline:
         time.sleep(0.005)
 
 

@@ -90,6 +90,12 @@ def of_stopped(journal: Journal | None, container: Container, now: float) -> Lef
         return Left(cgroups=tuple(empty_cgroups(container, _OLD_SECONDS, now)))
     log = text_of(os.path.join(journal.work, "restore.log"))
     half = half_restored(container)
+    killed = [one for one in half if one.killed]
+    if killed:
+        # By liblxc, which does not wait for them.
+        for one in killed:
+            _container.wait_gone(one)
+        half = half_restored(container)
     lives = half if resumed(log) else []
     rootfs = container.rootfs.backing
     # Where something ran, the files are its own again; and without a log nobody can say that nothing did.
