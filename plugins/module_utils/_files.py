@@ -27,11 +27,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(path, os.O_DIRECTORY)
 
 
 def sync_files(directory: str) -> None:
@@ -42,12 +38,12 @@ def sync_files(directory: str) -> None:
     """
     paths = [entry.path for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False)]
     with ThreadPoolExecutor(max_workers=_SYNCS) as pool:
-        list(pool.map(_sync_file, paths))
+        list(pool.map(lambda path: _sync(path, os.O_NOFOLLOW), paths))
     sync_directory(directory)
 
 
-def _sync_file(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+def _sync(path: str, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(descriptor)
     finally:

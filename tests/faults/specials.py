@@ -124,13 +124,22 @@ def _without_ip(way: str) -> Special:
     return inject
 
 
+@contextlib.contextmanager
+def _file_system(checkpoint: Checkpoint, option: str) -> t.Iterator[Path]:
+    """A tmpfs with this option above the checkpoint, as long as it is needed."""
+    above = checkpoint.directory.parent
+    above.mkdir(mode=0o700, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", f"{option},mode=700", "stasis-faults", str(above))
+    try:
+        yield above
+    finally:
+        run("umount", str(above))
+
+
 def _cramped(way: str, option: str, *words: str) -> Special:
     def inject(scene: Scene, outcome: Outcome) -> None:
         checkpoint = _ready(scene, way)
-        above = checkpoint.directory.parent
-        above.mkdir(mode=0o700, exist_ok=True)
-        run("mount", "-t", "tmpfs", "-o", f"{option},mode=700", "stasis-faults", str(above))
-        try:
+        with _file_system(checkpoint, option):
             # Where it is not refused, CRIU meets it while it holds the tasks.
             more = {"preflight": "warn"} if "was not dumped" in words else {}
             first = scene.module.run(**_task(way, checkpoint, **more))
@@ -139,8 +148,6 @@ def _cramped(way: str, option: str, *words: str) -> Special:
             assert scene.check
             # What is mounted for the fault is no leak.
             outcome.wrong += [one for one in scene.check.ask("final") if not one.startswith("mounts: ")]
-        finally:
-            run("umount", str(above))
         _whole_again(scene, way, checkpoint, outcome, first)
 
     return inject
@@ -152,10 +159,7 @@ def _full_at_seal(way: str) -> Special:
     def inject(scene: Scene, outcome: Outcome) -> None:
         checkpoint = _ready(scene, way)
         assert scene.check
-        above = checkpoint.directory.parent
-        above.mkdir(mode=0o700, exist_ok=True)
-        run("mount", "-t", "tmpfs", "-o", "size=32m,mode=700", "stasis-faults", str(above))
-        try:
+        with _file_system(checkpoint, "size=32m") as above:
             gate = Gate(str(above), lambda opening: opening.name == "manifest.new")
             try:
                 process = scene.module.start(**_task(way, checkpoint))
@@ -185,8 +189,6 @@ def _full_at_seal(way: str) -> Special:
             if way == cells.STOP:
                 Checkpoint._good(scene.module.run(**checkpoint.options("restored")))
             outcome.wrong += [one for one in scene.check.ask("final") if not one.startswith("mounts: ")]
-        finally:
-            run("umount", str(above))
         _whole_again(scene, way, checkpoint, outcome, first)
 
     return inject

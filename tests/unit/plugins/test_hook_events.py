@@ -46,7 +46,7 @@ class TestUserScripts:
         (tmp_path / "scripts").write_text(f"{tmp_path}/one\n")
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
-            done = bench.run("pre-dump", STASIS_SCRIPTS=str(tmp_path / "scripts"), PATH=f"{bench.path}:/usr/bin:/bin")
+            done = bench.run("pre-dump", STASIS_SCRIPTS=str(tmp_path / "scripts"), STASIS_ENV="/usr/bin/env")
         finally:
             signal.signal(signal.SIGTERM, before)
         assert done.returncode == 1
