@@ -22,6 +22,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import
     compile_text,
 )
 
+# Of a caller that knows no more than that CRIU failed: true only where there is no log of it.
+NEVER_RAN = "criu_never_ran"
 MOST_DIAGNOSES = 10
 
 

@@ -195,9 +195,9 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "link_remap_taken",
         CONFIGURATION,
         RESTORE,
-        ("Can't link % -> %: File exists",),
+        ("Can't link % -> %: File exists", "Can't create ghost %: File exists"),
         "A name is taken that a restored file needs for a moment.",
-        "Restore the root file system as it was at the dump.",
+        "Remove what a killed restore has left (NAME.cr.N.ghost), or restore the root file system as it was at the dump.",
         "criu#201",
     ),
     Rule(

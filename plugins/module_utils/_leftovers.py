@@ -105,9 +105,14 @@ def of_stopped(journal: Journal | None, container: Container, now: float) -> Lef
         unsupervised=tuple(lives),
         cgroups=tuple(empty_cgroups(container, 0.0, now, set() if lives else {one.pid for one in half})),
         missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if os.path.isdir(rootfs) else (),
-        ghosts=tuple(_link_remaps.ghosts(rootfs, os.stat(journal.work).st_mtime)) if untouched else (),
+        ghosts=tuple(_link_remaps.ghosts(rootfs, _began(journal))) if untouched else (),
         temporary=temporary(log),
     )
+
+
+def _began(journal: Journal) -> float:
+    """When the restore began, in seconds since the epoch; the hook writes into the directory of the run later."""
+    return os.stat(os.path.join(journal.work, "argv")).st_mtime
 
 
 def temporary(log: str) -> tuple[str, ...]:
@@ -177,9 +182,14 @@ def empty_cgroups(container: Container, age: float, now: float, ignore: t.Abstra
         trees = [top for top, _inside, _files in os.walk(folder, topdown=False)]
         with contextlib.suppress(OSError):
             members = {int(word) for top in trees for word in text_of(os.path.join(top, "cgroup.procs")).split()}
-            if now - os.stat(folder).st_ctime >= age and members <= ignore:
+            if now - os.stat(folder).st_ctime >= age and not any(_is_there(pid) for pid in members - ignore):
                 found += trees
     return found
+
+
+def _is_there(pid: int) -> bool:
+    """cgroup v1 lists a zombie, v2 does not. 0 is one of another pid namespace, of which nothing can be known."""
+    return pid == 0 or _container.process(pid) is not None
 
 
 def _folders(container: Container) -> list[str]:

@@ -19,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _leftovers,
     _link_remaps,
     _nic_records,
+    _orphan_veths,
     _tcp_repair,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
@@ -189,12 +190,13 @@ def kill(processes: t.Iterable[Process], seconds: float = 10.0) -> bool:
 
 
 def wait_free(journal: Journal, runner: Runner, sysfs: str = "/sys") -> None:
-    """Wait until the veths of a restore that failed are gone: those inside go with the network namespace."""
+    """Wait until the veths of a restore that failed are gone, with their network namespace or without it."""
     with contextlib.suppress(OSError):
         _nic_records.remove_peers(os.path.join(journal.work, "nics"), runner)
     deadline = time.monotonic() + _NAMESPACE_SECONDS
     veths = [nic.veth for nic in journal.network() if nic.veth]
     while any(os.path.exists(f"{sysfs}/class/net/{veth}") for veth in veths) and time.monotonic() < deadline:
+        _orphan_veths.remove(veths, runner, sysfs=sysfs)
         time.sleep(0.02)
 
 

@@ -15,6 +15,7 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.stasis.lxc.plugins.module_utils import _orphan_veths
 from ansible_collections.stasis.lxc.plugins.module_utils._bridge_ports import (
     FRESH_PORT,
     is_bridge,
@@ -234,13 +235,19 @@ def attached(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> l
 def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> list[str]:
     """What stands in the way of creating the NICs on this host, one line each; [] where nothing does."""
     taken: dict[str, str] = {}
-    for link in _list(runner, ["ip", "-j", "-d", "link"]):
+    links = _list(runner, ["ip", "-j", "-d", "link"])
+    for link in links:
         for name in [str(link["ifname"]), *link.get("altnames", ())]:
             taken[name] = str(link["ifname"])
+    # The restore removes these.
+    for name in _orphan_veths.among({nic.veth for nic in nics}, links, runner):
+        del taken[name]
     faults: list[str] = []
     for nic in nics:
         if nic.kind == "veth" and nic.veth in taken:
-            faults.append(f"{nic.name}: an interface {nic.veth} exists already; give another veth in the option nics.")
+            faults.append(
+                f"{nic.name}: an interface {nic.veth} exists already; remove it, or give another veth in the option nics."
+            )
         if nic.bridge and not is_bridge(nic.bridge, sysfs):
             what = "is not a Linux bridge" if nic.bridge in taken else "does not exist"
             faults.append(f"{nic.name}: the bridge {nic.bridge} {what}; name another one in the option nics.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import typing as t
 from dataclasses import asdict, dataclass
 
@@ -28,6 +29,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _mend,
     _nic_records,
     _nics,
+    _orphan_veths,
     _pressure,
     _rootfs,
     _runner,
@@ -90,6 +92,7 @@ def restore(
     _nic_records.write_records(nics, order.nics)
     if order.root is not None:
         _nic_records.write_peers(nics, order.nics)
+    _orphan_veths.remove([nic.veth for nic in order.nics], runner)
     journal = _begin(container, image, wanted, record, order, work)
     devices = _rules_of(order, image, work)
     with devices, _user_namespace.view(wanted.directory, order.root) as images:
@@ -97,7 +100,7 @@ def restore(
         done = _runner.run_to_files(
             [
                 *["lxc-checkpoint", "-P", container.lxc_path, "-n", container.name, "-r", "-d", "-D", work.path],
-                *["--rcfile", _write_rcfile(container, order, work)],
+                *["--rcfile", _write_rcfile(container, order, work, record.hook)],
                 *["-o", work.file("lxc.log"), "-l", "INFO"],
             ],
             environment={**_environment(wanted, record, order, work, nics, image), **devices.environment},
@@ -228,9 +231,9 @@ def _rules_of(order: RestoreOrder, image: Image, work: _workspace.Workspace) -> 
     return _device_rules.Attaching(programs, mounts.get("", ""), work.path, environment)
 
 
-def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Workspace) -> str:
-    """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link), and with a
-    directory instead of an overlay."""
+def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Workspace, hook: str) -> str:
+    """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link), with a
+    directory instead of an overlay, and with what cuts off a container that dies of the death of CRIU."""
     with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
         lines = _autostart.without_block(stream.read()).splitlines()
     if order.overlay:
@@ -246,6 +249,9 @@ def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Wo
     # liblxc makes terminals at a start only; where it thinks that there is a console, the restored monitor of 5.0.2 dies
     # of a segmentation fault at the next lxc-info, and the container with it.
     lines += ["lxc.console.path = none", "lxc.tty.max = 0"]
+    # Before the container's own; and where the hook is not there any more, they are run all the same.
+    told = shlex.join(["/bin/sh", "-c", 'test ! -x "$0" || "$0" --lost; exit 0', hook])
+    lines.insert(0, f"lxc.hook.stop = {told}")
     path = work.file("config")
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.writelines(line + "\n" for line in lines)
@@ -286,7 +292,9 @@ def _failure(
     others = work.read("lxc.log") + "\n" + done.stderr
     errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)
     # liblxc says only that CRIU failed, unless it never came to that.
-    diagnoses = _diagnosis.diagnose(log) or _diagnosis.diagnose(others)
+    diagnoses = _diagnosis.diagnose(log) or [
+        one for one in _diagnosis.diagnose(others) if not (log and one.id == _diagnosis.NEVER_RAN)
+    ]
     hook = work.read("hook.log").splitlines()
     launcher = work.read("launcher.error").splitlines()
     if done.timed_out:

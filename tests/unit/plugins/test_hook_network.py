@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import typing as t
 from pathlib import Path
 
@@ -279,3 +281,53 @@ class TestIpv6:
         done = bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711", fail="nsenter")
         assert done.returncode == 1
         assert "IPv6" in bench.said()
+
+
+class TestLost:
+    """As LXC's monitor runs it: with the name of the container, `lxc` and `stop` behind its own argument."""
+
+    ARGUMENTS = ("--lost", "web1", "lxc", "stop")
+
+    def lost(self, bench: Bench, **environment: str) -> str:
+        given = {"CRTOOLS_SCRIPT_ACTION": "UNSET", "CRTOOLS_IMAGE_DIR": "UNSET", "STASIS_NICS": str(bench.images)}
+        done = bench.run("", *self.ARGUMENTS, **{**given, **environment})
+        assert (done.returncode, done.stderr) == (0, "")
+        return bench.calls()
+
+    @pytest.fixture
+    def init(self, bench: Bench) -> t.Iterator[subprocess.Popen[bytes]]:
+        """A restored init that lives, as the hook itself has recorded it."""
+        process = subprocess.Popen(["/bin/sleep", "30"])
+        restored = str(bench.work / "restored")
+        assert bench.run("post-restore", STASIS_RESTORED=restored, CRTOOLS_INIT_PID=str(process.pid)).returncode == 0
+        bench.log.unlink()
+        bench.veth(0, bridge="br0")
+        bench.veth(2)
+        yield process
+        process.kill()
+        process.wait()
+
+    def test_the_veths_of_a_container_that_still_lives_are_removed(
+        self, bench: Bench, init: subprocess.Popen[bytes]
+    ) -> None:
+        assert self.lost(bench) == "ip -force -batch -\nlink del dev host0\nlink del dev host2\n\n"
+
+    def test_after_an_ordinary_stop_nothing_is_done(self, bench: Bench, init: subprocess.Popen[bytes]) -> None:
+        init.kill()
+        os.waitid(os.P_PID, init.pid, os.WEXITED | os.WNOWAIT)
+        assert self.lost(bench) == "", "a zombie was taken for a living init"
+        init.wait()
+        assert self.lost(bench) == ""
+
+    def test_another_process_with_its_pid_is_not_it(self, bench: Bench, init: subprocess.Popen[bytes]) -> None:
+        (bench.work / "init").write_text(f"{init.pid} 17\n")
+        assert self.lost(bench) == ""
+
+    @pytest.mark.parametrize("unset", ["STASIS_WORK", "STASIS_NICS"])
+    def test_without_a_record_nothing_is_done(self, bench: Bench, init: subprocess.Popen[bytes], unset: str) -> None:
+        assert self.lost(bench, **{unset: "UNSET"}) == ""
+
+    def test_a_failure_keeps_nobody_elses_hook_from_being_run(
+        self, bench: Bench, init: subprocess.Popen[bytes]
+    ) -> None:
+        self.lost(bench, FAKE_FAIL="ip")

@@ -69,7 +69,7 @@ class Bench:
         path.write_text(value)
         return path
 
-    def run(self, action: str, *, fail: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, action: str, *arguments: str, fail: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
         given = {
             "CRTOOLS_SCRIPT_ACTION": action,
             "CRTOOLS_IMAGE_DIR": str(self.images),
@@ -83,7 +83,7 @@ class Bench:
         }
         given.update(environment)
         return subprocess.run(
-            [*self.shell, str(HOOK)],
+            [*self.shell, str(HOOK), *arguments],
             env={key: value for key, value in given.items() if value != "UNSET"},
             capture_output=True,
             text=True,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import typing as t
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, pids in (
         ("lxc.payload.web1/init.scope", ""),
         ("lxc.payload.web1", ""),
-        ("lxc.monitor.web1", "7\n"),
+        ("lxc.monitor.web1", f"{os.getpid()}\n"),
         ("lxc.payload.web10", ""),
         ("lxc.payload.web1-x", ""),
     ):
@@ -65,7 +66,22 @@ def test_empty_cgroups_of_this_container_are_found_the_deepest_first(cgroups: Pa
     payload = f"{cgroups}/lxc.payload.web1"
     assert _leftovers.empty_cgroups(container(), 0.0, now) == [f"{payload}/init.scope", payload]
     assert _leftovers.empty_cgroups(container(), 60.0, now + 1) == []
-    assert f"{cgroups}/lxc.monitor.web1" in _leftovers.empty_cgroups(container(), 0.0, now + 1, {7})
+    assert f"{cgroups}/lxc.monitor.web1" in _leftovers.empty_cgroups(container(), 0.0, now + 1, {os.getpid()})
+
+
+def test_a_cgroup_in_which_only_a_zombie_is_listed_is_empty(cgroups: Path) -> None:
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    write(f"{cgroups}/lxc.monitor.web1/cgroup.procs", f"{child.pid}\n")
+    found = _leftovers.empty_cgroups(container(), 0.0, os.stat(cgroups).st_ctime + 60)
+    child.wait()
+    assert f"{cgroups}/lxc.monitor.web1" in found
+
+
+def test_a_cgroup_with_a_task_of_another_pid_namespace_is_not_empty(cgroups: Path) -> None:
+    write(f"{cgroups}/lxc.monitor.web1/cgroup.procs", "0\n")
+    found = _leftovers.empty_cgroups(container(), 0.0, os.stat(cgroups).st_ctime + 60)
+    assert f"{cgroups}/lxc.monitor.web1" not in found
 
 
 def test_a_number_behind_the_name_is_lxcs_unless_it_is_the_name_of_another_container(
@@ -109,6 +125,7 @@ def stopped(tmp_path: Path, **changes: t.Any) -> t.Any:
 def interrupted(tmp_path: Path, log: str, **changes: t.Any) -> Journal:
     work = tmp_path / "work"
     work.mkdir()
+    (work / "argv").write_text("")
     if log:
         (work / "restore.log").write_text(log)
     return Journal(RESTORE, "/srv/a", str(work), links={"/tmp/link_remap.1": 99}, **changes)
@@ -126,6 +143,17 @@ def test_the_root_file_system_is_mended_only_where_the_log_shows_that_nothing_ra
     left = _leftovers.of_stopped(journal, stopped(tmp_path), 0.0)
     assert left.ghosts == ((ghost,) if touched else ())
     assert left.missing == (("/tmp/link_remap.1", 99),)
+
+
+def test_a_ghost_file_is_known_also_where_the_hook_has_written_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_leftovers, "_folders", lambda _container: [])
+    journal = interrupted(tmp_path, "(00.0) Forking task\n")
+    ghost = write(f"{tmp_path}/rootfs/tmp/a.cr.1.ghost", "x")
+    later = os.stat(ghost).st_ctime + 5
+    os.utime(journal.work, (later, later))
+    assert _leftovers.of_stopped(journal, stopped(tmp_path), 0.0).ghosts == (ghost,)
 
 
 def test_a_work_directory_that_somebody_has_removed_is_no_error(
