@@ -12,8 +12,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from conftest import Factory
 from client import Talker
+from conftest import Factory
 from containers import BRIDGE_PREFIX, GATEWAY, NETWORK, PORT, PREFIX, Nic, remove_link, run, until, veth
 from module import Checkpoint
 
