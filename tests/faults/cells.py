@@ -129,7 +129,8 @@ class Cell:
 
     @property
     def excepted(self) -> bool:
-        """CRIU killed while it holds tasks that live: the one thing that no construction of ours can make whole."""
+        """CRIU killed while it holds tasks that live, the one thing that no construction of ours can make whole; or after it
+        has let restored ones go, where only `allow_stale` gets the image."""
         held = self.step.where == LET_GO or (self.way != RESTORE and self.step.where == HOLDING)
         return self.actor == CRIU and self.signal == signal.SIGKILL and held
 
