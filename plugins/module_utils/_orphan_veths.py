@@ -17,7 +17,6 @@ import json
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _proc
 from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
 from ansible_collections.stasis.lxc.plugins.module_utils._nic_problems import Link
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
@@ -57,6 +56,9 @@ def remove(names: t.Iterable[str], runner: Runner, *, sysfs: str = "/sys", proc:
 
 def _namespaces(proc: str) -> list[str]:
     """A path to each network namespace that a task is in, that is held open, or that has a name; but for our own."""
+    # Here, since hardly any task comes so far, and each compiles what it loads.
+    from ansible_collections.stasis.lxc.plugins.module_utils import _proc
+
     own = _identity(f"{proc}/self/ns/net")
     found: dict[str, str] = {}
     for pid in _entries(proc):
