@@ -20,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _link_remaps,
     _nics,
+    _scratch_mounts,
     _tcp_repair,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
@@ -46,6 +47,7 @@ class Left(t.NamedTuple):
 
     detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family
     name`. chains: iptables programs that know a chain CRIU. links: superfluous ones, path inside to path on this host.
+    scratch: directories inside at which CRIU looks at a mount.
     halted: tasks that stand still. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
     did, whose monitor has died since. cgroups: empty directories.
     missing: links that the image needs, path inside to inode. ghosts: files that CRIU makes on its way and removes.
@@ -57,6 +59,7 @@ class Left(t.NamedTuple):
     tables: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    scratch: tuple[str, ...] = ()
     halted: tuple[Process, ...] = ()
     half_restored: tuple[Process, ...] = ()
     unsupervised: tuple[Process, ...] = ()
@@ -80,6 +83,7 @@ def of_running(journal: Journal, container: Container, runner: Runner) -> Left:
         tables=tables,
         chains=chains,
         links=tuple(sorted(_link_remaps.left(pids).items())) if journal.action == "dump" else (),
+        scratch=tuple(_scratch_mounts.find(init.pid)) if journal.action == "dump" else (),
         halted=tuple(_halted(pids)),
     )
 

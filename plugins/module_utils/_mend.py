@@ -20,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _link_remaps,
     _nic_records,
     _orphan_veths,
+    _scratch_mounts,
     _tcp_repair,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
@@ -33,6 +34,7 @@ RELEASE = "release"
 TABLE = "table"
 CHAIN = "chain"
 UNLINK = "unlink"
+SCRATCH = "scratch"
 RELINK = "relink"
 KILL = "kill"
 CGROUPS = "cgroups"
@@ -113,6 +115,8 @@ def _while_it_runs(left: Left, name: str) -> list[Repair]:
         found.append(Repair(ATTACH, f"put the network of {name} back: {' '.join(left.detached)}"))
     for path, real in left.links:
         found.append(Repair(UNLINK, f"removed {path} from {name}, which a killed CRIU had made", real))
+    for path in left.scratch:
+        found.append(Repair(SCRATCH, f"removed {path} from {name}, where a killed CRIU had looked at a mount", path))
     for task in left.halted:
         found.append(
             Repair(
@@ -212,6 +216,8 @@ def _do(one: Repair, journal: Journal | None, container: Container, runner: Runn
             raise StasisError(f"{len(stuck)} are still in it.", "Restart what holds them.")
     elif one.kind in (TABLE, CHAIN, ATTACH):
         _mend_network(one, journal, container, runner)
+    elif one.kind == SCRATCH:
+        _scratch_mounts.remove(container.init.pid if container.init else 0, [one.subject])
     else:
         _remove(one)
 

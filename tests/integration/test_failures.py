@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import until
+from containers import run, until
 from module import Answer, Checkpoint, listing
 
 
@@ -286,6 +287,46 @@ def test_criu_that_is_killed_while_the_dumped_tasks_die_has_lost_nothing(lxc: Fa
     container.assert_counts()
     assert container.count() >= before
     assert container.ask("memory") == "ok"
+
+
+@pytest.mark.parametrize("call", ["umount2", "rmdir"])
+def test_criu_that_is_killed_while_it_looks_at_a_mount_leaves_nothing_of_that(lxc: Factory, call: str) -> None:
+    """It has bound the container's /dev to a directory in /tmp, or has made that at least."""
+    checkpoint = lxc.start()
+    container = checkpoint.container
+    library = deadly(lxc, call)
+    criu = json.loads(Path("/etc/stasis/lxc.json").read_text())["criu_path"]
+    program = lxc.script("criu", f'LD_PRELOAD={library} exec {criu} "$@"')
+    answer = fails(checkpoint, "checkpointed", criu_path=program)
+    assert "CRIU ended with -9" in answer["msg"]
+    assert any("removed /tmp/cr-tmpfs." in line for line in answer["recovered"]), answer["recovered"]
+    mounts = Path(f"/proc/{container.init_pid}/mountinfo").read_text()
+    assert "cr-tmpfs" not in mounts
+    assert not list((container.root / "tmp").glob("cr-tmpfs.*"))
+    container.assert_counts()
+
+
+def deadly(lxc: Factory, call: str) -> Path:
+    """A library that kills the program which calls this for a directory of CRIU's."""
+    source = lxc.session / f"deadly-{call}.c"
+    source.write_text(
+        f"""
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+int getpid(void);
+long syscall(long number, ...);
+int {call}(const char *path, ...)
+{{
+    if (strstr(path, "cr-tmpfs."))
+        kill(getpid(), SIGKILL);
+    return syscall(SYS_{call}, path, 2 /* MNT_DETACH */);
+}}
+"""
+    )
+    library = source.with_suffix(".so")
+    run("gcc", "-shared", "-fPIC", "-fno-builtin", "-o", str(library), str(source))
+    return library
 
 
 def dumping(pid: int) -> list[int]:

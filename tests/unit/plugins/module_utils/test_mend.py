@@ -35,6 +35,7 @@ def test_everything_that_was_found_is_mended_or_told() -> None:
         tables=("inet CRIU",),
         chains=("iptables",),
         links=(("/tmp/link_remap.1", "/proc/1/root/tmp/link_remap.1"),),
+        scratch=("/tmp/cr-tmpfs.AAAAAA",),
         halted=(TASK,),
         half_restored=(TASK,),
         cgroups=("/sys/fs/cgroup/lxc.payload.web1",),
@@ -46,7 +47,7 @@ def test_everything_that_was_found_is_mended_or_told() -> None:
     # Who is half restored dies before its cgroups go; the network comes back once nothing holds its packets back.
     assert kinds == [
         *(_mend.KILL, _mend.CGROUPS, _mend.TEMPORARY, _mend.GHOSTS, _mend.RELINK),
-        *(_mend.TABLE, _mend.CHAIN, _mend.RELEASE, _mend.ATTACH, _mend.UNLINK, _mend.TELL),
+        *(_mend.TABLE, _mend.CHAIN, _mend.RELEASE, _mend.ATTACH, _mend.UNLINK, _mend.SCRATCH, _mend.TELL),
     ]
 
 

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The stasis.lxc authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to this collection: may change without notice.
+"""What a CRIU that was killed during a dump leaves among the container's own mounts.
+
+To read a tmpfs on which something else is mounted, it binds that to a new directory, opens this, and takes both away
+(criu/mount.c of 4.2, get_clean_fd()). That is so in every container: LXC's /dev has /dev/pts in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import stat
+import typing as t
+
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+
+_NAME = re.compile(r"cr-tmpfs\.[A-Za-z0-9]{6}\Z")
+_PLACES = ("/tmp", "/")
+_CLONE_NEWNS = 0x00020000
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+
+
+def find(init_pid: int, proc: str = "/proc") -> list[str]:
+    """The directories, as paths inside; mounted or not."""
+    found = set()
+    for line in text_of(f"{proc}/{init_pid}/mountinfo").splitlines():
+        found.add(line.split(" ")[4])
+    found = {path for path in found if os.path.dirname(path) in _PLACES}
+    for place in _PLACES:
+        # A link there would lead out of the container.
+        with contextlib.suppress(OSError):
+            folder = os.open(
+                f"{proc}/{init_pid}/root{place}", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+            try:
+                found |= {os.path.join(place, name) for name in os.listdir(folder) if _is_directory(folder, name)}
+            finally:
+                os.close(folder)
+    return sorted(path for path in found if _NAME.match(os.path.basename(path)))
+
+
+def _is_directory(folder: int, name: str) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    return False
+
+
+def remove(init_pid: int, paths: t.Sequence[str]) -> None:
+    """Unmount and remove them, in the container's mount namespace, where a path cannot lead out of it.
+
+    Raises StasisError for the first that could not be removed: it is not empty, so it is not CRIU's.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    namespace = os.open(f"/proc/{init_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        child = os.fork()
+        if child == 0:
+            # Nothing of the container's is run here, and nothing of Python's that another thread might have locked.
+            code = ctypes.get_errno() or 1 if libc.setns(namespace, _CLONE_NEWNS) else 0
+            for path in [one.encode() for one in paths] if not code else ():
+                while libc.umount2(path, _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+                    pass
+                if libc.rmdir(path):
+                    code = code or ctypes.get_errno() or 1
+            os._exit(min(code, 255))
+    finally:
+        os.close(namespace)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise StasisError(f"{os.strerror(code)}.", "Remove it by hand.")
