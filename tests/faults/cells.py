@@ -138,7 +138,8 @@ class Cell:
     def name(self) -> str:
         older = (", older image" if self.previous else "") + (f", network_lock={self.lock}" if self.lock else "")
         if self.step.kind == RANDOM:
-            return f"{self.way}{older}: after {self.moment * 1000:.0f} ms: {self.signal.name} to {self.actor}"
+            digits = 1 if self.actor == LAUNCHER else 0
+            return f"{self.way}{older}: after {self.moment * 1000:.{digits}f} ms: {self.signal.name} to {self.actor}"
         return f"{self.way}{older}: {self.step.name}: {self.signal.name} to {self.actor}"
 
 
@@ -184,8 +185,8 @@ def locked_cells() -> list[Cell]:
 def random_cells(seed: int, count: int) -> list[Cell]:
     """Moments that nobody chose: count of them for each way and for the module and CRIU by SIGKILL, a few for the others.
 
-    Not for the launcher, which becomes CRIU within milliseconds. The time counts from the start of the module, else from
-    CRIU's; the hook is hit when it is there next.
+    The time counts from the start of the module, else from CRIU's; the hook is hit when it is there next. That of the launcher,
+    which becomes CRIU within milliseconds, counts from its own start.
     """
     dice = random.Random(seed)
     found = []
@@ -200,6 +201,9 @@ def random_cells(seed: int, count: int) -> list[Cell]:
                 _random_cell(way, actor, signal.SIGTERM, number % 2 == 1, dice.uniform(0, seconds))
                 for actor, seconds in {MODULE: 0.6, CRIU: 0.2}.items()
             ]
+        if way == RESTORE:
+            for kind in SIGNALS:
+                found += [_random_cell(way, LAUNCHER, kind, False, dice.uniform(0, 0.004)) for _number in range(2)]
         for actor in (HOOK, ANSIBLE, *([LXC] if way == RESTORE else [])):
             for number, kind in enumerate(SIGNALS):
                 found.append(_random_cell(way, actor, kind, number % 2 == 1, dice.uniform(0, 0.2)))
@@ -208,5 +212,5 @@ def random_cells(seed: int, count: int) -> list[Cell]:
 
 def _random_cell(way: str, actor: str, kind: signal.Signals, previous: bool, moment: float) -> Cell:
     # Where CRIU was, and so whether it is the exception, its log tells.
-    step = Step("a random moment", RANDOM, BEFORE, (actor,))
+    step = Step("a random moment", RANDOM, BEFORE, (actor,), opener=actor if actor == LAUNCHER else "")
     return Cell(way, step, actor, kind, previous and way != RESTORE, moment)

@@ -59,7 +59,11 @@ class Hit:
             gate = Gate(LAUNCHER if step.opener == cells.LAUNCHER else str(self.scene.place), self.which)
         process = self.start(options)
         try:
-            if step.kind == cells.RANDOM:
+            if step.kind == cells.RANDOM and gate:
+                self.wait(process, gate.held.is_set)
+                gate.let_go()
+                time.sleep(self.cell.moment)
+            elif step.kind == cells.RANDOM:
                 self.wait_random(process)
             else:
                 self.wait(process, gate.held.is_set if gate else self.here.exists)

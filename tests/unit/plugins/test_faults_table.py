@@ -55,7 +55,7 @@ def test_everybody_is_hit_by_both_signals_at_random_moments_too() -> None:
     found = {(one.way, one.actor, one.signal) for one in cells.random_cells(1, 6)}
     for way in cells.WAYS:
         actors = {cells.MODULE, cells.CRIU, cells.HOOK, cells.ANSIBLE} | (
-            {cells.LXC} if way == cells.RESTORE else set()
+            {cells.LXC, cells.LAUNCHER} if way == cells.RESTORE else set()
         )
         assert {(actor, number) for one, actor, number in found if one == way} == {
             (actor, number) for actor in actors for number in cells.SIGNALS
