@@ -9,7 +9,7 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.stasis.lxc.plugins.module_utils import _argspec
+from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _checkpoint, _kept_code
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
 from ansible_collections.stasis.lxc.plugins.modules import lxc_checkpoint
@@ -124,15 +124,26 @@ class FakeModule:
         raise Ended(True, answer)
 
 
+class FakeKept:
+    """Of the compiled code: how often it was written."""
+
+    kept: t.ClassVar[int] = 0
+
+    def keep(self) -> None:
+        FakeKept.kept += 1
+
+
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> t.Callable[[t.Callable[[], Result]], Ended]:
     def ended(outcome: t.Callable[[], Result]) -> Ended:
         def run(params: dict[str, t.Any], _runner: object, *, check_mode: bool) -> Result:
-            assert (params, check_mode) == ({"name": "web1"}, True)
+            assert (params, check_mode) == ({"name": "web1"}, FakeModule.check_mode)
             return outcome()
 
         monkeypatch.setattr(lxc_checkpoint, "AnsibleModule", FakeModule)
-        monkeypatch.setattr(lxc_checkpoint, "run", run)
+        monkeypatch.setattr(_checkpoint, "run", run)
+        monkeypatch.setattr(_kept_code, "use", FakeKept)
+        monkeypatch.setattr(FakeKept, "kept", 0)
         monkeypatch.setattr(FakeModule, "warned", [])
         with pytest.raises(Ended) as end:
             lxc_checkpoint.main()
@@ -146,6 +157,15 @@ def test_success_returns_the_result_and_its_warnings(faked: t.Callable[[t.Callab
     end = faked(lambda: result)
     assert (end.failed, end.answer) == (False, result.as_dict())
     assert FakeModule.warned == ["Mind this."]
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_compiled_code_is_kept_but_not_in_check_mode(
+    faked: t.Callable[[t.Callable[[], Result]], Ended], monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    monkeypatch.setattr(FakeModule, "check_mode", check_mode)
+    faked(Result)
+    assert FakeKept.kept == (0 if check_mode else 1)
 
 
 def test_failure_returns_the_same_keys_and_a_message(faked: t.Callable[[t.Callable[[], Result]], Ended]) -> None:
