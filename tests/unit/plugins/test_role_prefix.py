@@ -76,6 +76,12 @@ def test_the_log_of_a_build_that_failed_is_kept_and_named(shell: str, owned: Own
     assert str(log) in owned(tmp_path / "build").stdout.splitlines(), "a removal would leave it"
 
 
+def test_the_compiled_code_of_the_module_is_named(owned: Owned, tmp_path: Path) -> None:
+    code = tmp_path / "locks" / "code"
+    code.mkdir(parents=True)
+    assert str(code) in owned(tmp_path / "build").stdout.splitlines(), "a removal would leave it"
+
+
 def test_a_removal_waits_for_a_build_and_for_nobody_else(owned: Owned, tmp_path: Path) -> None:
     build = tmp_path / "build"
     build.mkdir()
