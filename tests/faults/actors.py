@@ -63,9 +63,17 @@ def of_runs(container: str) -> list[int]:
     return [pid for pid in everyone() if environment(pid).get("STASIS_WORK", "").startswith(top)]
 
 
+def pid_namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
 def criu(container: str) -> list[int]:
-    """CRIU itself, without what it forks to become tasks."""
-    found = [pid for pid in of_runs(container) if program(pid) == "criu"]
+    """CRIU itself, without what it forks to become tasks: those are in the container's pid namespace, init its sibling."""
+    here = pid_namespace(os.getpid())
+    found = [pid for pid in of_runs(container) if program(pid) == "criu" and pid_namespace(pid) == here]
     return [pid for pid in found if parent(pid) not in found]
 
 

@@ -24,10 +24,10 @@ mount, network device, firewall rule, file is left.
 stands under the name is whole; the exchange of the older image for the new one is the only step where it may be either. What was
 damaged, mended, completed must be said in the words of the step: the veths, the sockets in repair, the firewall, the names for
 deleted files, mounts, cgroups, tasks half restored; and where lxc-checkpoint alone is hit, its monitor and CRIU go on. `-` and a
-word is a cell that cannot be. `n/m` is the one exception: CRIU killed by SIGKILL while it holds tasks of a dump that live. There n of
-m containers were whole afterwards all the same: a rate, not a promise. Where it is killed after it has let restored tasks go, they
-have run for a moment: the same task is refused with that reason, and with `allow_stale: true` the image must restore the container,
-with its connection. SIGTERM is ignored by CRIU and the hook, and a dump must
+word is a cell that cannot be. `n/m` is the one exception: CRIU killed by SIGKILL while it holds tasks that live, in a dump, or in a
+restore once their network is back. There n of m containers were whole afterwards all the same: a rate, not a promise. Where it is
+killed after it has taken its own code out of restored tasks, they have run for a moment: the same task is refused with that reason,
+and with `allow_stale: true` the image must restore the container, with its connection. SIGTERM is ignored by CRIU and the hook, and a dump must
 come to its good end all the same. A * stands where CRIU's log shows that the tasks were in CRIU's hands at the moment of the
 fault; the run fails where it does not show that and the step says so.
 """
@@ -137,7 +137,7 @@ def _word(found: Outcomes, *, several: bool = False) -> str:
     if bad:
         return f"FAILED: {bad[0]['wrong'][0]}".replace("|", "/").replace("\n", " ")[:200]
     star = "*" if any(one["inside"] for one in found) else ""
-    excepted = [one for one in found if one["excepted"] and one["way"] != cells.RESTORE]
+    excepted = [one for one in found if one["excepted"] and not one["cured"]]
     if excepted:
         others = len(found) - len(excepted)
         word = f"{sum(one['survived'] for one in excepted)}/{len(excepted)}"

@@ -217,13 +217,14 @@ class Scene:
         outcome.wrong += self.check.ask("final")
 
     def excepted(self, cell: Cell, checkpoint: Checkpoint, outcome: Outcome) -> None:
-        """Whether it survived a dump is a rate and no promise; an image that was being restored can still be restored."""
+        """Whether it survived is a rate and no promise, but for a restore that was as good as done. There, and wherever an image
+        was being restored, that can still be restored."""
         assert self.check
         # A restored one ran for a moment, so that only who allows it gets the memory of before.
         allowed = {"allow_stale": True} if cell.way == cells.RESTORE else {}
         after = self.module.run(**checkpoint.options("restored", **allowed))
         lost = self.check.ask("final")
-        if cell.way == cells.RESTORE and (lost or after.get("failed")):
+        if cell.way == cells.RESTORE and (after.get("failed") or (lost and outcome.cured)):
             outcome.wrong.append(f"the image does not restore it: {'; '.join(lost)} {after.get('msg', '')}")
         outcome.survived = not lost
         if lost:

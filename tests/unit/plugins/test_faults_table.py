@@ -90,6 +90,7 @@ def outcome(**changes: t.Any) -> dict[str, t.Any]:
         "signal": "SIGKILL",
         "previous": False,
         "excepted": True,
+        "cured": False,
         "survived": True,
         "inside": True,
         "wrong": [],
