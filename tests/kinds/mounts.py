@@ -74,6 +74,11 @@ class Lxcfs(Kind):
 
         ground.closing.callback(end)
         until((LXCFS / "proc").is_dir, 10, "lxcfs serves")
+        try:
+            (LXCFS / "proc/uptime").read_bytes()
+        except PermissionError as exc:
+            # Met with lxcfs 6.0.4 of a Debian 13 without systemd on a host with cgroup v1 and v2: nobody can read it.
+            raise UnavailableError("lxcfs serves files here that not even root can read") from exc
 
     def facts(self, subject: Subject) -> Facts:
         mounts = subject.mounts()
