@@ -112,5 +112,7 @@ class Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
 def use() -> Kept:
     """From now on, what is imported of this collection is taken from there."""
     kept = Kept()
-    sys.meta_path.insert(0, kept)
+    # Before who would look into the ZIP file, and behind whoever else came first.
+    usual = importlib.machinery.PathFinder
+    sys.meta_path.insert(sys.meta_path.index(usual) if usual in sys.meta_path else len(sys.meta_path), kept)
     return kept

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import _kept_code
 from ansible_collections.stasis.lxc.plugins.module_utils._kept_code import Kept
 
 PACKAGE = "stasis_kept_code_test"
@@ -150,10 +152,9 @@ def test_what_no_task_has_used_for_a_day_is_removed(task: t.Callable[..., Task],
 def test_a_traceback_shows_the_source(task: t.Callable[..., Task]) -> None:
     task().kept.keep()
     two = task().two
-    try:
+    with pytest.raises(ValueError) as caught:
         two.fail()
-    except ValueError:
-        shown = traceback.format_exc()
+    shown = "".join(traceback.format_exception(caught.type, caught.value, caught.tb))
     assert f"{PACKAGE}/two.py" in shown
     assert "raise ValueError('on line 4')" in shown
 
@@ -164,6 +165,14 @@ def test_what_is_in_no_zip_file_is_left_to_python(tmp_path: Path) -> None:
     assert kept.find_spec(f"{PACKAGE}.one", [str(tmp_path)]) is None
     assert kept.find_spec("json.decoder", [str(tmp_path)]) is None
     assert kept.find_spec(PACKAGE, None) is None
+
+
+def test_it_comes_before_the_usual_finder_and_behind_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    first = sys.meta_path[0]
+    kept = _kept_code.use()
+    assert sys.meta_path[0] is first
+    assert sys.meta_path.index(kept) == sys.meta_path.index(importlib.machinery.PathFinder) - 1
 
 
 def test_time_does_not_matter_to_what_is_kept(task: t.Callable[..., Task], code: Path) -> None:
