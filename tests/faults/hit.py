@@ -45,6 +45,8 @@ class Hit:
         self.seen: list[int] = []
         self.monitors: list[int] = []
         self.older = self.placed()
+        # The container may have been restored before, by another fault's runs.
+        self.logs_before = set(self.restore_logs())
 
     def run(self, outcome: Outcome) -> Answer | None:
         """The answer of the module, where it lived to give one."""
@@ -215,9 +217,12 @@ class Hit:
             self.monitors = sorted(one for one in below if actors.program(one) == "lxc-checkpoint")
         return found
 
+    def restore_logs(self) -> t.Iterable[Path]:
+        return Path("/var/log/stasis", self.container).glob("*-restore-*/restore.log")
+
     def log(self) -> Path | None:
         if self.cell.way == cells.RESTORE:
-            logs = sorted(Path("/var/log/stasis", self.container).glob("*-restore-*/restore.log"))
+            logs = sorted(set(self.restore_logs()) - self.logs_before)
             return logs[-1] if logs else None
         for folder in (".image.stasis-staging", "image"):
             found = self.checkpoint.directory.parent / folder / "dump.log"

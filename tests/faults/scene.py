@@ -101,13 +101,13 @@ class Scene:
         if self.check is not None:
             with contextlib.suppress(Exception):
                 self.check.close()
-        if self.checkpoint is not None:
-            for pid in actors.of_runs(self.checkpoint.container.name):
+        checkpoint, self.checkpoint, self.check = self.checkpoint, None, None
+        if checkpoint is not None:
+            for pid in actors.of_runs(checkpoint.container.name):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self.checkpoint.container.destroy()
-            shutil.rmtree(self.checkpoint.directory.parent, ignore_errors=True)
-        self.checkpoint = self.check = None
+            checkpoint.container.destroy()
+            shutil.rmtree(checkpoint.directory.parent, ignore_errors=True)
 
     def prepare(self, cell: Cell) -> Checkpoint:
         """The situation that the fault finds."""
@@ -140,8 +140,12 @@ class Scene:
             outcome.wrong.append(f"{type(exc).__name__}: {exc}"[-1500:])
             outcome.too_late = isinstance(exc, TooLateError)
         if outcome.wrong or not outcome.survived:
-            self.keep_logs(outcome)
-            self.drop()
+            for end in (lambda: self.keep_logs(outcome), self.drop):
+                try:
+                    end()
+                except (AssertionError, OSError, subprocess.SubprocessError) as exc:
+                    # Said, and the others are run all the same.
+                    outcome.wrong.append(f"afterwards: {type(exc).__name__}: {exc}"[-1500:])
 
     def options(self, cell: Cell, checkpoint: Checkpoint) -> dict[str, t.Any]:
         """The task that the fault hits."""
