@@ -131,6 +131,8 @@ def _begin(container: Container, wanted: Wanted, order: DumpOrder, work: _worksp
         nics=tuple(asdict(nic) for nic in container.nics),
         init_pid=init.pid if init else 0,
         init_start=init.start if init else 0,
+        monitor_pid=container.monitor.pid if container.monitor else 0,
+        monitor_start=container.monitor.start if container.monitor else 0,
         inhibit=order.inhibit,
         units=tuple(container.autostart.units) if order.inhibit else (),
     )

@@ -29,7 +29,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
 from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
@@ -40,6 +40,8 @@ def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -
     """The container as it is, after all that was mended; and a line for each thing that was, or without `act` would be."""
     journal = _journal.read(wanted.name, wanted.lxc_path)
     told = _wait(journal, wanted, runner, act=act) if journal else []
+    if journal is not None and act:
+        _await_teardown(journal)
     container = _container.observe(runner, wanted.name, wanted.lxc_path)
     mended = _mend_all(journal, container, runner, act=act)
     told += mended
@@ -96,6 +98,13 @@ def _wait(journal: Journal, wanted: Wanted, runner: Runner, *, act: bool) -> lis
     if not _mend.kill(left):
         raise StasisError(f"{names} of an interrupted {journal.action} do not end.", "Look into it.")
     return [f"killed what an interrupted {journal.action} had left and did not end: {names}"]
+
+
+def _await_teardown(journal: Journal) -> None:
+    """Of a container that was dumped and has died. LXC calls it stopped before its post-stop hooks have run."""
+    init = Process(journal.init_pid, journal.init_start)
+    if journal.action == _journal.DUMP and journal.monitor_pid and not init.alive:
+        _container.wait_gone(Process(journal.monitor_pid, journal.monitor_start))
 
 
 def _mend_all(journal: Journal | None, container: Container, runner: Runner, *, act: bool) -> list[str]:

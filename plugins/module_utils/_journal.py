@@ -29,7 +29,8 @@ class Journal:
     """One run that has not come to its end.
 
     directory: the checkpoint's. work: its private directory, by which its processes are known. hook: the action
-    script. nics: as they were, or shall be. init_pid, init_start: of the container that is dumped.
+    script. nics: as they were, or shall be. init_pid, init_start: of the container that is dumped; monitor_pid, monitor_start:
+    of LXC's monitor of it.
     inhibit: its autostart is off for the dump, and units with it. For a restore, generation and units: what is to be
     remembered and switched on once it runs; fresh: nothing had been written to the root file system since the dump;
     consumed: how often the image had been resumed before; links: CRIU's link_remap files in the root file system, with
@@ -43,6 +44,8 @@ class Journal:
     nics: tuple[dict[str, t.Any], ...] = ()
     init_pid: int = 0
     init_start: int = 0
+    monitor_pid: int = 0
+    monitor_start: int = 0
     inhibit: bool = False
     generation: int = 0
     units: tuple[str, ...] = ()

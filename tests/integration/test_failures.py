@@ -329,6 +329,21 @@ int {call}(const char *path, ...)
     return library
 
 
+def test_restore_after_a_killed_task_waits_for_the_last_hooks_of_lxc(lxc: Factory) -> None:
+    """LXC says STOPPED before the post-stop hooks have run, and what they take away the container may need again."""
+    done = lxc.session / "post-stop-done"
+    slow = lxc.script("slow", f"sleep 1.5; : >{done}")
+    checkpoint = lxc.start(config=[f"lxc.hook.post-stop = {slow}"])
+    process = checkpoint.module.start(**checkpoint.options("checkpointed", stop=True))
+    until(lambda: dumping(process.pid), 30, "CRIU dumps")
+    process.kill()
+    process.communicate()
+    answer = checkpoint.module.run(**checkpoint.options("restored"))
+    assert not answer.get("failed"), answer["msg"]
+    assert done.exists(), "the restore did not wait"
+    checkpoint.container.assert_counts()
+
+
 def dumping(pid: int) -> list[int]:
     """The CRIU that a module has started for a dump; before that it asks CRIU for the CPU."""
     found = []

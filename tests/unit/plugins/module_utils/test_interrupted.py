@@ -102,6 +102,28 @@ def test_where_nothing_was_interrupted_nothing_is_said_nor_done(host: Host) -> N
     assert host.recover() == []
 
 
+@pytest.mark.parametrize(
+    ("action", "init_alive", "act", "waits"),
+    [
+        (DUMP, False, True, True),
+        (DUMP, True, True, False),
+        (DUMP, False, False, False),
+        (RESTORE, False, True, False),
+    ],
+    ids=["dumped and dead", "it runs on", "check mode", "restore"],
+)
+def test_the_end_of_a_dumped_containers_monitor_is_waited_for(
+    host: Host, monkeypatch: pytest.MonkeyPatch, action: str, init_alive: bool, act: bool, waits: bool
+) -> None:
+    awaited: list[tuple[int, int]] = []
+    monkeypatch.setattr(_container, "wait_gone", lambda one: awaited.append((one.pid, one.start)))
+    me = _container.process(os.getpid())
+    assert me is not None
+    host.begin(action, init_pid=me.pid, init_start=me.start if init_alive else 1, monitor_pid=4711, monitor_start=17)
+    host.recover(act=act)
+    assert awaited == ([(4711, 17)] if waits else [])
+
+
 @pytest.mark.parametrize("act", [True, False])
 def test_check_mode_says_what_a_run_does_and_does_nothing(
     host: Host, monkeypatch: pytest.MonkeyPatch, act: bool
