@@ -270,6 +270,7 @@ class Hit:
         # A CRIU that was killed has written its last line before it.
         until = text if killed else before
         outcome.inside = begin in until and end not in until
+        outcome.ended = " finished successfully" in until
         # CRIU 4.2.1 writes this right after it has taken its own code out of the tasks.
         outcome.cured = not dumps and "Run late stage hook" in until
         if killed and self.cell.step.kind == cells.RANDOM:

@@ -15,8 +15,8 @@ class Outcome:
 
     window: CRIU's own times of the last line before the fault and the first one after it, and the step that it was in.
     first: what the run said that the fault hit, warnings: beside it, mended: its `recovered`; recovered: the later run's,
-    later: what it said. cured: nothing of CRIU's was left in the tasks of a restore. wrong: what the check found. too_late: there
-    was no fault, since nobody was there any more.
+    later: what it said. cured: nothing of CRIU's was left in the tasks of a restore. ended: CRIU had written its last line.
+    wrong: what the check found. too_late: there was no fault, since nobody was there any more.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Outcome:
     previous: bool
     excepted: bool = False
     cured: bool = False
+    ended: bool = False
     survived: bool = True
     window: tuple[str, str] = ("", "")
     inside: bool = False
