@@ -103,7 +103,7 @@ def test_a_container_that_was_stopped_before_a_power_cut_goes_on(lxc: Factory, d
             assert time.monotonic() < deadline and process.poll() is None, "the image was never committed"
             time.sleep(0.001)
         os.kill(process.pid, signal.SIGSTOP)
-        until(lambda: container.life()[0] == "STOPPED", 60, "the dump stops the container")
+        until(lambda: container.state == "STOPPED", 60, "the dump stops the container")
         assert record.exists(), "the module was held too late to prove anything"
         disk.fail()
     finally:

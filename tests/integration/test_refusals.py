@@ -277,6 +277,8 @@ def test_user_who_is_not_root(running: Checkpoint) -> None:
         "import importlib, pkgutil, ansible.module_utils._internal._json._profiles as profiles;"
         "[importlib.import_module(f'{profiles.__name__}.{one.name}') for one in pkgutil.iter_modules(profiles.__path__)];"
         "import ansible_collections.stasis.lxc.plugins.modules.lxc_checkpoint;"
+        # What main() loads itself.
+        "from ansible_collections.stasis.lxc.plugins.module_utils import _checkpoint, _runner;"
     )
     done = run(
         "env",
