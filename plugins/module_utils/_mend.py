@@ -217,7 +217,7 @@ def _do(one: Repair, journal: Journal | None, container: Container, runner: Runn
     elif one.kind in (TABLE, CHAIN, ATTACH):
         _mend_network(one, journal, container, runner)
     elif one.kind == SCRATCH:
-        _scratch_mounts.remove(container.init.pid if container.init else 0, [one.subject])
+        _scratch_mounts.remove(container.init.pid if container.init else 0, one.subject)
     else:
         _remove(one)
 

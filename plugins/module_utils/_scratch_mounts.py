@@ -16,7 +16,6 @@ import ctypes
 import os
 import re
 import stat
-import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
@@ -53,23 +52,23 @@ def _is_directory(folder: int, name: str) -> bool:
     return False
 
 
-def remove(init_pid: int, paths: t.Sequence[str]) -> None:
-    """Unmount and remove them, in the container's mount namespace, where a path cannot lead out of it.
+def remove(init_pid: int, path: str) -> None:
+    """Unmount and remove one, in the container's mount namespace, where a path cannot lead out of it.
 
-    Raises StasisError for the first that could not be removed: it is not empty, so it is not CRIU's.
+    Raises StasisError where it could not be removed: it is not empty, so it is not CRIU's.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    inside = path.encode()
     namespace = os.open(f"/proc/{init_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
         child = os.fork()
         if child == 0:
             # Nothing of the container's is run here, and nothing of Python's that another thread might have locked.
             code = ctypes.get_errno() or 1 if libc.setns(namespace, _CLONE_NEWNS) else 0
-            for path in [one.encode() for one in paths] if not code else ():
-                while libc.umount2(path, _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
-                    pass
-                if libc.rmdir(path):
-                    code = code or ctypes.get_errno() or 1
+            while not code and libc.umount2(inside, _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+                pass
+            if not code and libc.rmdir(inside):
+                code = ctypes.get_errno() or 1
             os._exit(min(code, 255))
     finally:
         os.close(namespace)
