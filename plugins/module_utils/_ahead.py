@@ -15,8 +15,10 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _integrity
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _integrity,
+)
 
 _LOOK_SECONDS = 0.005
 
@@ -64,7 +66,7 @@ class Ahead:
                 if found is not None and found[3] < newest:
                     self._before[name] = found
             self._hashed = _integrity.hash_files(self._directory, self._before)
-        except (OSError, StasisError):
+        except (OSError, _errors.StasisError):
             # Whoever needs the hashes makes them then, and says what is wrong.
             return
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _names, _retry
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions, MountMap
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _criu_command,
+    _errors,
+    _names,
+    _retry,
+)
 
 CHECKPOINTED = "checkpointed"
 RESTORED = "restored"
@@ -128,7 +131,7 @@ class Wanted:
     state: str
     directory: str
     lxc_path: str
-    criu: CriuOptions
+    criu: _criu_command.CriuOptions
     set_options: frozenset[str]
     stop: bool
     overwrite: bool
@@ -156,7 +159,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
     for option in sorted(given):
         states = APPLIES[option][0]
         if state not in states:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{option} has no meaning with state={state}.", f"Leave it out; it is for state={' and '.join(states)}."
             )
     value = {option: params[option] if option in given else row[1] for option, row in APPLIES.items()}
@@ -170,7 +173,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         _names.check_path(script, "action_scripts")
     _check_numbers(value)
     if value["verify_key"] and value["verify"] != "full":
-        raise StasisError(
+        raise _errors.StasisError(
             f"verify_key has no meaning with verify={value['verify']}.",
             "A signature covers the hashes of the files, so leave verify at full.",
         )
@@ -180,7 +183,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         state=state,
         directory=params["directory"],
         lxc_path=params["lxc_path"],
-        criu=CriuOptions(
+        criu=_criu_command.CriuOptions(
             tcp_established=value["tcp_established"],
             tcp_close=value["tcp_close"],
             skip_in_flight=value["skip_in_flight"],
@@ -218,25 +221,25 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
 def _check_numbers(value: t.Mapping[str, t.Any]) -> None:
     for option in ("timeout", "kill_timeout"):
         if value[option] < 1:
-            raise StasisError(f"{option} is {value[option]}.", "Give a whole number of seconds, 1 or more.")
+            raise _errors.StasisError(f"{option} is {value[option]}.", "Give a whole number of seconds, 1 or more.")
     if not 0 <= value["retries"] <= _retry.MOST_RETRIES:
-        raise StasisError(f"retries is {value['retries']}.", f"Give a number from 0 to {_retry.MOST_RETRIES}.")
+        raise _errors.StasisError(f"retries is {value['retries']}.", f"Give a number from 0 to {_retry.MOST_RETRIES}.")
     if value["ghost_limit"] is not None and value["ghost_limit"] < 0:
-        raise StasisError(f"ghost_limit is {value['ghost_limit']}.", "Give a number of bytes, 0 or more.")
+        raise _errors.StasisError(f"ghost_limit is {value['ghost_limit']}.", "Give a number of bytes, 0 or more.")
 
 
-def _mount(one: t.Mapping[str, str]) -> MountMap:
+def _mount(one: t.Mapping[str, str]) -> _criu_command.MountMap:
     target = one["target"].lstrip("/")
     _names.check_path("/" + target, "external_mounts target")
     _names.check_path(one["source"], "external_mounts source")
     if ":" in target or ":" in one["source"]:
-        raise StasisError(
+        raise _errors.StasisError(
             "external_mounts has a path with a colon, which CRIU takes for its separator.", "Use another path."
         )
-    return MountMap(target, one["source"])
+    return _criu_command.MountMap(target, one["source"])
 
 
 def _word(text: str, option: str) -> str:
     if any(char.isspace() or ord(char) < 32 for char in text):
-        raise StasisError(f"{option} {text!r} contains white space.", "Give it as LSM:PROFILE.")
+        raise _errors.StasisError(f"{option} {text!r} contains white space.", "Give it as LSM:PROFILE.")
     return text

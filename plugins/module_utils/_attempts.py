@@ -10,16 +10,20 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _retry
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _retry,
+)
 
 if t.TYPE_CHECKING:
-    from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
+    from ansible_collections.stasis.lxc.plugins.module_utils import (
+        _diagnosis_types,
+    )
 
 T = t.TypeVar("T")
 
 
-class RunError(StasisError):
+class RunError(_errors.StasisError):
     """CRIU ran and failed.
 
     diagnoses: the causes that its log names. as_before: the container is as it was before the run, so that another
@@ -27,7 +31,13 @@ class RunError(StasisError):
     """
 
     def __init__(
-        self, what: str, remedy: str, *, diagnoses: t.Sequence[Diagnosis], as_before: bool, **data: t.Any
+        self,
+        what: str,
+        remedy: str,
+        *,
+        diagnoses: t.Sequence[_diagnosis_types.Diagnosis],
+        as_before: bool,
+        **data: t.Any,
     ) -> None:
         super().__init__(what, remedy, diagnoses=[one.as_dict() for one in diagnoses], **data)
         self.diagnoses = tuple(diagnoses)

@@ -12,9 +12,11 @@ import os
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._files import replace_file
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _files,
+    _runner,
+)
 
 BEGIN = "# BEGIN stasis.lxc autostart"
 END = "# END stasis.lxc autostart"
@@ -45,7 +47,7 @@ def observe(name: str, start_auto: str, systemd: str = "/etc/systemd/system") ->
     return Autostart(start_auto.strip() == "1", units)
 
 
-def inhibit(autostart: Autostart, config_path: str, runner: Runner) -> None:
+def inhibit(autostart: Autostart, config_path: str, runner: _runner.Runner) -> None:
     """Switch off what `autostart` names: a marked block in the configuration, units disabled.
 
     Raises StasisError where a unit cannot be disabled; what was done until then is undone.
@@ -58,19 +60,19 @@ def inhibit(autostart: Autostart, config_path: str, runner: Runner) -> None:
             # Before it is: systemctl may fail, or be killed for its deadline, when the link is gone already.
             touched.append(unit)
             _systemctl(runner, "disable", unit)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         if autostart.config:
             _write_block(config_path, "")
         for unit in touched:
             try:
                 _systemctl(runner, "enable", unit)
-            except StasisError as again:
+            except _errors.StasisError as again:
                 # It was enabled, and has to be so again.
                 exc.remedy = again.remedy
         raise
 
 
-def allow(units: t.Sequence[str], config_path: str, runner: Runner) -> None:
+def allow(units: t.Sequence[str], config_path: str, runner: _runner.Runner) -> None:
     """Undo inhibit()."""
     _write_block(config_path, "")
     for unit in units:
@@ -107,11 +109,11 @@ def _write_block(config_path: str, block: str) -> None:
     if block and bare and not bare.endswith("\n"):
         bare += "\n"
     if bare + block != text:
-        replace_file(config_path, bare + block)
+        _files.replace_file(config_path, bare + block)
 
 
-def _systemctl(runner: Runner, verb: str, unit: str) -> None:
+def _systemctl(runner: _runner.Runner, verb: str, unit: str) -> None:
     done = runner.run(["systemctl", verb, unit], timeout=_SECONDS)
     if done.rc != 0:
         said = f"it did not end within {_SECONDS:.0f} s" if done.timed_out else done.stderr.strip()[:300]
-        raise StasisError(f"systemctl {verb} {unit} failed: {said}", f"Run systemctl {verb} {unit} by hand.")
+        raise _errors.StasisError(f"systemctl {verb} {unit} failed: {said}", f"Run systemctl {verb} {unit} by hand.")

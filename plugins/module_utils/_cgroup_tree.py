@@ -19,8 +19,10 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _cgroups,
+    _errors,
+)
 
 # The record's name in the image directory.
 RECORD = "cgroup-tree"
@@ -73,12 +75,12 @@ class Group:
     shared: bool = False
 
 
-def unified(hierarchies: t.Iterable[Hierarchy]) -> Hierarchy | None:
+def unified(hierarchies: t.Iterable[_cgroups.Hierarchy]) -> _cgroups.Hierarchy | None:
     """The v2 hierarchy among them, or None."""
     return next((one for one in hierarchies if one.unified), None)
 
 
-def observe(hierarchy: Hierarchy) -> list[Group]:
+def observe(hierarchy: _cgroups.Hierarchy) -> list[Group]:
     """The payload cgroup of a running container in the v2 hierarchy and every one below, parents first.
 
     The limits of the payload cgroup are among them: LXC sets those of the configuration at a start, not at a restore.
@@ -89,7 +91,7 @@ def observe(hierarchy: Hierarchy) -> list[Group]:
         children.sort()
         path = os.path.relpath(directory, top)
         if "\n" in path:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"A cgroup of the container has a line break in its name: {path!r}.",
                 "Remove it; it cannot be recorded.",
             )
@@ -183,7 +185,9 @@ def check(text: str) -> None:
         else:
             sound = verb in _LINES and bool(_LINES[verb].match(rest))
         if not sound:
-            raise StasisError(f"The cgroup record of the checkpoint is damaged: {line!r}.", "Use another checkpoint.")
+            raise _errors.StasisError(
+                f"The cgroup record of the checkpoint is damaged: {line!r}.", "Use another checkpoint."
+            )
 
 
 def _read(directory: str, name: str) -> str:

@@ -12,7 +12,9 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+)
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,9 @@ def frozen(hierarchies: t.Sequence[Hierarchy]) -> bool:
     """Whether the container is frozen by its own cgroup; CRIU waits for ever for such a one."""
     for hierarchy in hierarchies:
         if hierarchy.unified:
-            found = "frozen 1" in text_of(os.path.join(hierarchy.directory, "cgroup.events")).splitlines()
+            found = "frozen 1" in _files.text_of(os.path.join(hierarchy.directory, "cgroup.events")).splitlines()
         else:
-            state = text_of(os.path.join(hierarchy.directory, "freezer.state")).strip()
+            state = _files.text_of(os.path.join(hierarchy.directory, "freezer.state")).strip()
             found = "freezer" in hierarchy.controllers and state in ("FROZEN", "FREEZING")
         if found:
             return True
@@ -147,20 +149,23 @@ def processes(hierarchies: t.Sequence[Hierarchy]) -> set[int]:
     for hierarchy in hierarchies:
         for directory, _children, files in os.walk(hierarchy.directory):
             if "cgroup.procs" in files:
-                found |= {int(pid) for pid in text_of(os.path.join(directory, "cgroup.procs")).split()}
+                found |= {int(pid) for pid in _files.text_of(os.path.join(directory, "cgroup.procs")).split()}
     return found
 
 
 def observe(init_pid: int) -> list[Hierarchy]:
     """The payload cgroups of the container whose init is init_pid."""
-    host_mountinfo = text_of("/proc/self/mountinfo")
+    host_mountinfo = _files.text_of("/proc/self/mountinfo")
     mounts = parse_mounts(host_mountinfo)
-    v2_controllers = text_of(os.path.join(mounts[""], "cgroup.controllers")) if "" in mounts else ""
+    v2_controllers = _files.text_of(os.path.join(mounts[""], "cgroup.controllers")) if "" in mounts else ""
     return payload(
-        text_of(f"/proc/{init_pid}/cgroup"), text_of(f"/proc/{init_pid}/mountinfo"), host_mountinfo, v2_controllers
+        _files.text_of(f"/proc/{init_pid}/cgroup"),
+        _files.text_of(f"/proc/{init_pid}/mountinfo"),
+        host_mountinfo,
+        v2_controllers,
     )
 
 
 def unified_mount() -> str:
     """Where this host has mounted the v2 hierarchy, or "" where it has not."""
-    return parse_mounts(text_of("/proc/self/mountinfo")).get("", "")
+    return parse_mounts(_files.text_of("/proc/self/mountinfo")).get("", "")

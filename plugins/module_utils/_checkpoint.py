@@ -16,8 +16,10 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
     _autostart,
+    _container,
     _criu_command,
     _directory,
+    _errors,
     _host,
     _image,
     _install_record,
@@ -32,20 +34,13 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _restore,
     _result,
     _rootfs,
+    _runner,
     _situation,
     _systemd,
     _user_namespace,
     _versions,
     _workspace,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
-from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
-from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 NO_REBOOT = (
     "LXC's monitor of a restored container does not start it again: a reboot inside leaves it stopped "
@@ -53,11 +48,11 @@ NO_REBOOT = (
 )
 
 
-def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> Result:
+def run(params: t.Mapping[str, t.Any], runner: _runner.Runner, *, check_mode: bool) -> _result.Result:
     """Carry one task out, or in check mode up to its plan. Raises StasisError; its data goes into the result."""
     wanted = _argspec.wanted(params)
     if os.geteuid() != 0:
-        raise StasisError("This module needs root.", "Set become: true for the task.")
+        raise _errors.StasisError("This module needs root.", "Set become: true for the task.")
     _directory.check(wanted.directory)
     wanted = replace(wanted, real_directory=os.path.realpath(wanted.directory))
     if check_mode:
@@ -69,7 +64,9 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
         return _run(wanted, runner, check_mode=False, locks=locks)
 
 
-def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, ...]) -> Result:
+def _run(
+    wanted: _argspec.Wanted, runner: _runner.Runner, *, check_mode: bool, locks: tuple[int, ...]
+) -> _result.Result:
     if wanted.state == _argspec.ABSENT:
         return _remove(wanted, runner, check_mode=check_mode)
     trust = _restorable.trust(wanted.verify_key, runner)
@@ -85,7 +82,7 @@ def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, 
             )
         else:
             result = _restore_container(wanted, runner, host, record, container, trust, check_mode=check_mode)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         exc.data["recovered"] = recovered + exc.data.get("recovered", [])
         raise
     result.recovered = recovered
@@ -93,10 +90,10 @@ def _run(wanted: Wanted, runner: Runner, *, check_mode: bool, locks: tuple[int, 
     return result
 
 
-def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]:
+def _prepared_host(wanted: _argspec.Wanted, runner: _runner.Runner) -> tuple[_install_record.InstallRecord, _host.Host]:
     record = _install_record.read()
     if record is None:
-        raise StasisError(
+        raise _errors.StasisError(
             "This host has no CRIU, hook and launcher from the role stasis.lxc.criu.",
             "Apply the role stasis.lxc.criu to it.",
         )
@@ -110,12 +107,12 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
         _criu_command.check_extra_arguments(_dumpable.configured(wanted.criu.criu_config), "criu_config")
     host = _host.observe(runner, wanted.criu_path or None, record)
     if not host.criu_version:
-        raise StasisError(
+        raise _errors.StasisError(
             f"There is no working CRIU at {host.criu_path}.", "Apply the role stasis.lxc.criu, or correct criu_path."
         )
     minimum = _versions.minimum_criu(host.kernel)
     if _versions.parse(host.criu_version) < _versions.parse(minimum):
-        raise StasisError(
+        raise _errors.StasisError(
             f"CRIU {host.criu_version} does not work on kernel {host.kernel}, which needs {minimum} or newer.",
             "Apply the role stasis.lxc.criu, or name a newer CRIU in criu_path.",
         )
@@ -123,15 +120,15 @@ def _prepared_host(wanted: Wanted, runner: Runner) -> tuple[InstallRecord, Host]
 
 
 def _restore_container(
-    wanted: Wanted,
-    runner: Runner,
-    host: Host,
-    record: InstallRecord,
-    container: Container,
-    trust: Trust | None,
+    wanted: _argspec.Wanted,
+    runner: _runner.Runner,
+    host: _host.Host,
+    record: _install_record.InstallRecord,
+    container: _container.Container,
+    trust: _image.Trust | None,
     *,
     check_mode: bool,
-) -> Result:
+) -> _result.Result:
     image = _situation.look(wanted, container, trust, check_mode=check_mode)
     stale = _situation.stale_reasons(container, image)
     plan = _plan_restore.plan_restore(container, image, wanted, stale, host.boot_id)
@@ -166,7 +163,11 @@ def _restore_container(
 
 
 def _restore_order(
-    wanted: Wanted, host: Host, record: InstallRecord, container: Container, image: Image
+    wanted: _argspec.Wanted,
+    host: _host.Host,
+    record: _install_record.InstallRecord,
+    container: _container.Container,
+    image: _image.Image,
 ) -> _restore.RestoreOrder:
     manifest = image.manifest or {}
     options = _remembered(wanted, manifest["options"])
@@ -192,7 +193,7 @@ def _restore_order(
     return _restore.RestoreOrder(host.criu_path, options, arguments, nics, int(manifest["generation"]), root, overlay)
 
 
-def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:
+def _remembered(wanted: _argspec.Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:
     """The task's options; what it does not set is taken over from the dump."""
     changes: dict[str, t.Any] = {}
     for option in _argspec.REMEMBERED:
@@ -204,7 +205,7 @@ def _remembered(wanted: Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_comman
     return replace(wanted.criu, **changes)
 
 
-def _remove(wanted: Wanted, runner: Runner, *, check_mode: bool) -> Result:
+def _remove(wanted: _argspec.Wanted, runner: _runner.Runner, *, check_mode: bool) -> _result.Result:
     container = None
     if os.path.lexists(os.path.join(wanted.lxc_path, wanted.name, "config")):
         container, recovered = _interrupted.recover(wanted, runner, None, act=not check_mode)

@@ -16,20 +16,17 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _checkpointable_plan,
     _checkpointable_units,
     _container,
+    _errors,
     _lxc_config,
     _names,
     _relaxations,
     _rootfs,
+    _runner,
+    _tree,
+    _units,
     _user_namespace,
     _versions,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import FILE, MARK, PLACE, Facts, Plan
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_units import Inside, Running
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._lxc_config import LxcConfig
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
-from ansible_collections.stasis.lxc.plugins.module_utils._tree import Tree
-from ansible_collections.stasis.lxc.plugins.module_utils._units import Units
 
 PRESENT, ABSENT = "present", "absent"
 
@@ -67,18 +64,20 @@ class Report:
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
-def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> Report:
+def run(params: t.Mapping[str, t.Any], runner: _runner.Runner, *, check_mode: bool) -> Report:
     """Carry the module out. Raises StasisError for what is refused or fails."""
     name = _names.check_name(params["name"])
     lxc_path = _names.check_path(params["lxc_path"], "lxc_path")
     relax = _checkpointable_plan.check_relax(params["relax"])
     if os.geteuid() != 0:
-        raise StasisError("This module needs root, and does not run as root.", "Set become: true, or connect as root.")
+        raise _errors.StasisError(
+            "This module needs root, and does not run as root.", "Set become: true, or connect as root."
+        )
     config = _lxc_config.read(lxc_path, name)
     running = _running(runner, name, lxc_path)
-    with _tree(config, running) as tree:
+    with _root_tree(config, running) as tree:
         ours, foreign = _ours(tree)
-        units = Units(tree)
+        units = _units.Units(tree)
         active = frozenset(units.canonical(one) for one in running.active) if running else frozenset()
         host = HostFacts(
             _checkpointable_units.unified(), _checkpointable_units.has_memory_v2(), units.version, os.uname().release
@@ -103,7 +102,7 @@ def run(params: t.Mapping[str, t.Any], runner: Runner, *, check_mode: bool) -> R
         if not check_mode:
             _act(tree, plan)
             if restart and running:
-                inside = Inside(runner, name, lxc_path, params["timeout"])
+                inside = _checkpointable_units.Inside(runner, name, lxc_path, params["timeout"])
                 report.restarted = _restart(tree, plan, running, inside, stale, mounted)
         if restart:
             report.restart_needed, report.unmount_needed, report.reload_needed = [], [], False
@@ -123,7 +122,9 @@ class HostFacts:
     kernel: str = "6.12"
 
 
-def facts_of(config: LxcConfig, host: HostFacts, active: frozenset[str] = frozenset()) -> Facts:
+def facts_of(
+    config: _lxc_config.LxcConfig, host: HostFacts, active: frozenset[str] = frozenset()
+) -> _checkpointable_plan.Facts:
     """What a container's configuration, its systemd and the host say about what has an effect. Pure."""
     dropped = {word for value in config.values("lxc.cap.drop") for word in value.split()}
     kept = {word for value in config.values("lxc.cap.keep") for word in value.split()}
@@ -132,7 +133,7 @@ def facts_of(config: LxcConfig, host: HostFacts, active: frozenset[str] = frozen
     automatic = [word for value in config.values("lxc.mount.auto") for word in value.split()]
     # The last one counts. Where LXC mounts none, systemd does, so that it can write there.
     sysfs = [word for word in automatic if word == "sys" or word.startswith("sys:")][-1:]
-    return Facts(
+    return _checkpointable_plan.Facts(
         bpf=admin and not mapped,
         unified=host.unified,
         namespaces=admin,
@@ -146,7 +147,7 @@ def facts_of(config: LxcConfig, host: HostFacts, active: frozenset[str] = frozen
     )
 
 
-def root_of(config: LxcConfig, init: int) -> str:
+def root_of(config: _lxc_config.LxcConfig, init: int) -> str:
     """Where the root file system can be read and written. init: the pid of a running container's, or 0.
 
     By way of a running init everything is as the container sees it, whatever it lies on; but where LXC maps the ids of
@@ -158,19 +159,19 @@ def root_of(config: LxcConfig, init: int) -> str:
     layers = _rootfs.layers(spec) if spec else []
     if len(layers) == 1:
         return layers[0]
-    raise StasisError(
+    raise _errors.StasisError(
         f"The root file system {spec or '(none)'} cannot be written from the host while the container is stopped.",
         "Start the container, and run the task again.",
     )
 
 
 @contextlib.contextmanager
-def _tree(config: LxcConfig, running: Running | None) -> t.Iterator[Tree]:
+def _root_tree(config: _lxc_config.LxcConfig, running: _checkpointable_units.Running | None) -> t.Iterator[_tree.Tree]:
     root = root_of(config, running.init if running else 0)
     mapped = "idmap=" in config.last("lxc.rootfs.options")
     owner = 0 if mapped else _user_namespace.mapped_root(config.values("lxc.idmap")) or 0
     group = 0 if mapped else _mapped_group(config.values("lxc.idmap"))
-    tree = Tree(root, (owner, group))
+    tree = _tree.Tree(root, (owner, group))
     try:
         yield tree
     finally:
@@ -183,41 +184,45 @@ def _mapped_group(idmaps: t.Sequence[str]) -> int:
     )
 
 
-def _running(runner: Runner, name: str, lxc_path: str) -> Running | None:
+def _running(runner: _runner.Runner, name: str, lxc_path: str) -> _checkpointable_units.Running | None:
     state, init = _container.query(runner, name, lxc_path)
     if state == _container.STOPPED:
         return None
     if state not in (_container.RUNNING, _container.FROZEN) or not init:
-        raise StasisError(f"{name} is {state}.", "Wait until it is running or stopped.")
+        raise _errors.StasisError(f"{name} is {state}.", "Wait until it is running or stopped.")
     return _checkpointable_units.look(init, frozen=state == _container.FROZEN)
 
 
-def _ours(tree: Tree) -> tuple[dict[str, str], list[str]]:
+def _ours(tree: _tree.Tree) -> tuple[dict[str, str], list[str]]:
     """Our files, path to text; and files of that name which are not ours."""
     ours: dict[str, str] = {}
     foreign: list[str] = []
-    for directory in tree.names(PLACE):
-        path = f"{PLACE}/{directory}/{FILE}"
-        if not directory.endswith(".d") or FILE not in tree.names(f"{PLACE}/{directory}"):
+    for directory in tree.names(_checkpointable_plan.PLACE):
+        path = f"{_checkpointable_plan.PLACE}/{directory}/{_checkpointable_plan.FILE}"
+        if not directory.endswith(".d") or _checkpointable_plan.FILE not in tree.names(
+            f"{_checkpointable_plan.PLACE}/{directory}"
+        ):
             continue
         text = tree.text(path) if tree.link(path) is None else None
-        if text is not None and text.startswith(MARK + "\n"):
+        if text is not None and text.startswith(_checkpointable_plan.MARK + "\n"):
             ours[path] = text
         else:
             foreign.append(path)
     return ours, foreign
 
 
-def _refuse_foreign(plan: Plan, foreign: t.Sequence[str], root: str) -> None:
+def _refuse_foreign(plan: _checkpointable_plan.Plan, foreign: t.Sequence[str], root: str) -> None:
     for change in plan.files:
         if change.path in foreign:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{change.path} in {root} is there and was not made by this collection.",
                 "Remove it, or give it another name.",
             )
 
 
-def _stale(plan: Plan, tree: Tree, running: Running | None) -> list[str]:
+def _stale(
+    plan: _checkpointable_plan.Plan, tree: _tree.Tree, running: _checkpointable_units.Running | None
+) -> list[str]:
     """Services that run with other settings than their files have, or will have."""
     if running is None:
         return []
@@ -230,7 +235,9 @@ def _stale(plan: Plan, tree: Tree, running: Running | None) -> list[str]:
     )
 
 
-def _mounted(plan: Plan, running: Running | None, stale: t.Sequence[str]) -> list[str]:
+def _mounted(
+    plan: _checkpointable_plan.Plan, running: _checkpointable_units.Running | None, stale: t.Sequence[str]
+) -> list[str]:
     """Where credentials are mounted of units that are to have none; those of a service go when it is restarted."""
     units = {one.unit for one in plan.relaxations if one.done and one.rule.needs == _relaxations.RAMFS} - set(stale)
     return [
@@ -240,7 +247,7 @@ def _mounted(plan: Plan, running: Running | None, stale: t.Sequence[str]) -> lis
     ]
 
 
-def _act(tree: Tree, plan: Plan) -> None:
+def _act(tree: _tree.Tree, plan: _checkpointable_plan.Plan) -> None:
     for change in plan.files:
         if change.after:
             tree.write(change.path, change.after)
@@ -251,28 +258,41 @@ def _act(tree: Tree, plan: Plan) -> None:
 
 
 def _restart(
-    tree: Tree, plan: Plan, running: Running, inside: Inside, stale: t.Sequence[str], mounted: t.Sequence[str]
+    tree: _tree.Tree,
+    plan: _checkpointable_plan.Plan,
+    running: _checkpointable_units.Running,
+    inside: _checkpointable_units.Inside,
+    stale: t.Sequence[str],
+    mounted: t.Sequence[str],
 ) -> list[str]:
     """Let it take effect. Where that fails, a service that no longer starts for example, everything is as before."""
     try:
         return running.restart(inside, stale, mounted)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         if not plan.changed:
             raise
         _act(tree, _checkpointable_plan.reverse(plan))
-        again = Inside(inside.runner, inside.name, inside.lxc_path, inside.timeout)
+        again = _checkpointable_units.Inside(inside.runner, inside.name, inside.lxc_path, inside.timeout)
         try:
             running.resume(again, stale)
-        except StasisError as more:
-            raise StasisError(f"{exc.what} The files are as before, but {more.what}", more.remedy, **exc.data) from exc
-        raise StasisError(
+        except _errors.StasisError as more:
+            raise _errors.StasisError(
+                f"{exc.what} The files are as before, but {more.what}", more.remedy, **exc.data
+            ) from exc
+        raise _errors.StasisError(
             f"{exc.what} The files are as before, and the services run with them again.",
             "Set restart to false to keep the files, and look at the service by hand.",
             **exc.data,
         ) from exc
 
 
-def _report(plan: Plan, running: Running | None, root: str, stale: list[str], mounted: list[str]) -> Report:
+def _report(
+    plan: _checkpointable_plan.Plan,
+    running: _checkpointable_units.Running | None,
+    root: str,
+    stale: list[str],
+    mounted: list[str],
+) -> Report:
     report = Report(container_state="running" if running else "stopped", rootfs=root)
     report.restart_needed, report.unmount_needed = list(stale), list(mounted)
     report.reload_needed = bool(running and (plan.changed or stale))
@@ -306,7 +326,7 @@ def _report(plan: Plan, running: Running | None, root: str, stale: list[str], mo
     return report
 
 
-def _notes(plan: Plan, units: Units, name: str) -> list[str]:
+def _notes(plan: _checkpointable_plan.Plan, units: _units.Units, name: str) -> list[str]:
     found = [f"relax names {entry}, which is no unit that {name} would start." for entry in plan.unknown]
     if not units.any:
         found.append(f"{name} has no systemd, so there was nothing to look for in its units.")

@@ -11,10 +11,11 @@ import re
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _relaxations, _units
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._relaxations import Directive, Rule
-from ansible_collections.stasis.lxc.plugins.module_utils._units import Unit
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _relaxations,
+    _units,
+)
 
 # Last of a unit's drop-ins, but for one that somebody names so that it comes later.
 FILE = "zz-stasis-checkpointable.conf"
@@ -68,7 +69,7 @@ class Relaxation:
     instead. problem: why it cannot be done, or ""."""
 
     unit: str
-    rule: Rule
+    rule: _relaxations.Rule
     directives: tuple[str, ...]
     settings: tuple[str, ...]
     allowed: bool
@@ -113,7 +114,7 @@ def check_relax(entries: t.Sequence[str]) -> tuple[str, ...]:
         unit, slash, rule = entry.partition("/")
         known = entry == ALL or entry in _relaxations.IDS
         if not known and not (_UNIT.match(unit) and (not slash or rule in _relaxations.IDS)):
-            raise StasisError(
+            raise _errors.StasisError(
                 f"relax has {entry!r}, which is neither a relaxation nor a unit.",
                 f"Use all, a unit as ssh.service, UNIT/RELAXATION, or one of {', '.join(_relaxations.IDS)}.",
             )
@@ -132,7 +133,7 @@ def made_for(text: str, path: str) -> tuple[str, ...]:
     return tuple(one for one in said if one and path.startswith(one + "/"))
 
 
-def starts(unit: Unit, facts: Facts) -> bool:
+def starts(unit: _units.Unit, facts: Facts) -> bool:
     """Whether systemd would start a unit, as far as its conditions say; what is not known is taken for true."""
     triggers: list[bool | None] = []
     others: list[bool | None] = []
@@ -168,7 +169,7 @@ def _condition(kind: str, value: str, facts: Facts) -> bool | None:
     return None
 
 
-def in_effect(unit: Unit, rule: Rule, facts: Facts) -> list[tuple[Directive, str]]:
+def in_effect(unit: _units.Unit, rule: _relaxations.Rule, facts: Facts) -> list[tuple[_relaxations.Directive, str]]:
     """The settings of a rule that have an effect in a unit, each with its line and its file."""
     if not facts.has(rule.needs) or unit.type not in rule.types or (rule.units and unit.name not in rule.units):
         return []
@@ -182,12 +183,12 @@ def in_effect(unit: Unit, rule: Rule, facts: Facts) -> list[tuple[Directive, str
     return found
 
 
-def is_brief(unit: Unit, rule: Rule) -> bool:
+def is_brief(unit: _units.Unit, rule: _relaxations.Rule) -> bool:
     """Whether a unit is in the way for a moment only, so that nothing needs to be changed for it."""
     return (unit.brief and not (rule.remains and unit.remains)) or unit.name in _relaxations.BRIEF_UNITS
 
 
-def brief(units: t.Sequence[Unit], facts: Facts) -> list[str]:
+def brief(units: t.Sequence[_units.Unit], facts: Facts) -> list[str]:
     """Units that block while they run, which is for a moment only."""
     return [
         unit.name
@@ -196,7 +197,7 @@ def brief(units: t.Sequence[Unit], facts: Facts) -> list[str]:
     ]
 
 
-def _said(unit: Unit, directive: Directive, section: str) -> str:
+def _said(unit: _units.Unit, directive: _relaxations.Directive, section: str) -> str:
     lines = unit.values(directive.key, section)
     if directive.unless and unit.word(directive.unless[0], section).lower() in directive.unless[1:]:
         return ""
@@ -220,7 +221,7 @@ def _words(value: str) -> list[str]:
 
 
 def decide(
-    units: t.Sequence[Unit],
+    units: t.Sequence[_units.Unit],
     facts: Facts,
     relax: t.Sequence[str],
     ours: t.Mapping[str, str],
@@ -272,7 +273,7 @@ def reverse(plan: Plan) -> Plan:
     return Plan(files=changes, directories=_to_remove({one.path: one.after for one in plan.files if not one.before}))
 
 
-def _for_unit(unit: Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxation]:
+def _for_unit(unit: _units.Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxation]:
     needed = [(rule, in_effect(unit, rule, facts)) for rule in _relaxations.RULES if not is_brief(unit, rule)]
     needed = [(rule, found) for rule, found in needed if found]
     # What is kept from starting needs nothing else.
@@ -299,7 +300,7 @@ def _for_unit(unit: Unit, facts: Facts, relax: t.Sequence[str]) -> list[Relaxati
     return relaxations
 
 
-def _settings(unit: Unit, directive: Directive) -> list[str]:
+def _settings(unit: _units.Unit, directive: _relaxations.Directive) -> list[str]:
     """The lines that take a setting back, as this unit bears them.
 
     A list of the system calls that are allowed, where all others give EPERM, must not say so of one again: libseccomp
@@ -312,11 +313,13 @@ def _settings(unit: Unit, directive: Directive) -> list[str]:
     return list(directive.settings)
 
 
-def _allows(relax: t.Sequence[str], unit: Unit, rule: Rule) -> bool:
+def _allows(relax: t.Sequence[str], unit: _units.Unit, rule: _relaxations.Rule) -> bool:
     return bool({ALL, rule.id, unit.name, f"{unit.name}/{rule.id}"} & set(relax))
 
 
-def _unknown(relax: t.Sequence[str], units: t.Sequence[Unit], relaxations: t.Sequence[Relaxation]) -> tuple[str, ...]:
+def _unknown(
+    relax: t.Sequence[str], units: t.Sequence[_units.Unit], relaxations: t.Sequence[Relaxation]
+) -> tuple[str, ...]:
     """Entries that name a unit which is not there or does not need it: perhaps they are misspelt."""
     needed = {one.unit for one in relaxations} | {f"{one.unit}/{one.rule.id}" for one in relaxations}
     there = {unit.name for unit in units}
@@ -325,7 +328,7 @@ def _unknown(relax: t.Sequence[str], units: t.Sequence[Unit], relaxations: t.Seq
     )
 
 
-def render(unit: Unit, relaxations: t.Sequence[Relaxation], made: t.Sequence[str]) -> str:
+def render(unit: _units.Unit, relaxations: t.Sequence[Relaxation], made: t.Sequence[str]) -> str:
     """The text of a drop-in."""
     lines = [MARK, f"# So that CRIU can checkpoint {unit.name}. Changes made here are lost at the next run."]
     sections: dict[str, list[str]] = {}

@@ -13,9 +13,13 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _proc
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _cgroups,
+    _container,
+    _errors,
+    _proc,
+    _runner,
+)
 
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service\Z")
 CREDENTIALS = "/run/credentials"
@@ -53,7 +57,7 @@ class Running:
     def check_restart(self, name: str) -> None:
         """Raise StasisError where nothing can be restarted."""
         if self.frozen:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{name} is frozen, so nothing in it can be restarted.", "Thaw it, or set restart to false."
             )
 
@@ -82,7 +86,7 @@ class Running:
 class Inside:
     """Runs programs in a container. timeout: seconds for all of them together."""
 
-    runner: Runner
+    runner: _runner.Runner
     name: str
     lxc_path: str
     timeout: float
@@ -97,7 +101,7 @@ class Inside:
             how = (
                 f"did not end within {self.timeout:g} s." if done.timed_out else f"failed: {done.stderr.strip()[-300:]}"
             )
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{' '.join(argv)} in {self.name} {how}",
                 f"Run lxc-attach -n {self.name} -- {' '.join(argv)} by hand.",
                 rc=done.rc,

@@ -12,45 +12,44 @@ import os
 from dataclasses import asdict, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
     _attempts,
     _autostart,
     _cgroup_yard,
     _cgroups,
+    _container,
     _criu_command,
     _dump,
     _dumpable,
+    _errors,
+    _host,
     _image,
+    _install_record,
     _manifest,
     _network_lock,
+    _plan,
     _plan_dump,
     _restore,
     _result,
+    _runner,
     _signing,
     _situation,
     _surroundings,
     _systemd,
     _workspace,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
-from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
-from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 
 def checkpoint(
-    wanted: Wanted,
-    runner: Runner,
-    host: Host,
-    record: InstallRecord,
-    container: Container,
+    wanted: _argspec.Wanted,
+    runner: _runner.Runner,
+    host: _host.Host,
+    record: _install_record.InstallRecord,
+    container: _container.Container,
     *,
     check_mode: bool,
     locks: tuple[int, ...],
-) -> Result:
+) -> _result.Result:
     """Carry it out, or in check mode up to its plan. locks: descriptors that CRIU inherits, so that they are held for as
     long as it works. Raises StasisError; its data goes into the result."""
     image = _situation.look(wanted, container, check_mode=check_mode)
@@ -84,7 +83,7 @@ def checkpoint(
 
     try:
         done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         exc.data.setdefault("findings", result.findings)
         raise
     result.checkpoint, warnings = done
@@ -96,19 +95,19 @@ def checkpoint(
 
 
 def _dump_order(
-    wanted: Wanted,
-    host: Host,
-    record: InstallRecord,
-    container: Container,
-    plan: Plan,
-    runner: Runner,
+    wanted: _argspec.Wanted,
+    host: _host.Host,
+    record: _install_record.InstallRecord,
+    container: _container.Container,
+    plan: _plan.Plan,
+    runner: _runner.Runner,
 ) -> _dump.DumpOrder:
     lock_method = _network_lock.choose(
         wanted.network_lock, container.nics, container.connections, runner, host.criu_path
     )
     init = container.init
     if init is None:
-        raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
+        raise _errors.StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
     yard = _cgroup_yard.observe()
     argv = _criu_command.dump(
         host.criu_path,

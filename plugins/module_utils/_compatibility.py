@@ -14,8 +14,10 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _versions
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _versions,
+)
 
 REFUSE = "refuse"
 WARN = "warn"
@@ -109,7 +111,7 @@ def _older(now: str, then: str, parts: int | None = None) -> bool:
     try:
         # Padded, since parse() drops zeros at the end.
         return (*_versions.parse(now), 0, 0)[:parts] < (*_versions.parse(then), 0, 0)[:parts]
-    except StasisError:
+    except _errors.StasisError:
         return False
 
 

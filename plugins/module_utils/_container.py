@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
     _cgroups,
+    _criu_command,
+    _errors,
     _lxc_config,
     _nics,
     _proc,
     _rootfs,
+    _runner,
     _sockets,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import MountMap
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 RUNNING = "RUNNING"
 STOPPED = "STOPPED"
@@ -77,7 +77,7 @@ class Container:
     rootfs: _rootfs.Rootfs
     autostart: _autostart.Autostart
     ephemeral: bool
-    mounts: tuple[MountMap, ...]
+    mounts: tuple[_criu_command.MountMap, ...]
     init: Process | None = None
     monitor: Process | None = None
     nics: tuple[_nics.Nic, ...] = ()
@@ -136,7 +136,7 @@ def parent(pid: int) -> int:
     return int(match.group(1)) if match else 0
 
 
-def query(runner: Runner, name: str, lxc_path: str) -> tuple[str, int]:
+def query(runner: _runner.Runner, name: str, lxc_path: str) -> tuple[str, int]:
     """LXC's word for the state, and the pid of init (0 unless it runs).
 
     lxc-info asks the container's monitor; while that one comes up or goes away the answer may be missing, so a
@@ -149,7 +149,7 @@ def query(runner: Runner, name: str, lxc_path: str) -> tuple[str, int]:
         if done.rc == 0 and "State" in found:
             return found["State"], int(found.get("PID", "0"))
         if time.monotonic() > deadline:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"lxc-info does not know the state of {name}: {(done.stderr or done.stdout).strip()[:300]}",
                 f"Run lxc-info -P {lxc_path} -n {name} by hand.",
                 rc=done.rc,
@@ -157,7 +157,7 @@ def query(runner: Runner, name: str, lxc_path: str) -> tuple[str, int]:
         time.sleep(0.1)
 
 
-def observe(runner: Runner, name: str, lxc_path: str) -> Container:
+def observe(runner: _runner.Runner, name: str, lxc_path: str) -> Container:
     """Everything above about one container. Raises StasisError for one that LXC does not have."""
     config = _lxc_config.read(lxc_path, name)
     state, init_pid = query(runner, name, lxc_path)
@@ -203,7 +203,7 @@ def wait_gone(killed: Process) -> None:
         time.sleep(0.005)
 
 
-def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[MountMap]:
+def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[_criu_command.MountMap]:
     """The bind mounts among lxc.mount.entry lines (fstab format), as liblxc maps them for CRIU.
 
     A target may be relative to the root file system or carry its path in front.
@@ -216,7 +216,7 @@ def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[MountMap]:
         target = fields[1]
         if rootfs and target.startswith(rootfs + "/"):
             target = target[len(rootfs) :]
-        found.append(MountMap(target.strip("/"), fields[0]))
+        found.append(_criu_command.MountMap(target.strip("/"), fields[0]))
     return found
 
 
@@ -254,7 +254,7 @@ def _namespace(pid: int) -> str:
         return ""
 
 
-def wait_stopped(runner: Runner, container: Container, timeout: float) -> bool:
+def wait_stopped(runner: _runner.Runner, container: Container, timeout: float) -> bool:
     """Wait until LXC's teardown has finished: the monitor has gone and LXC says STOPPED.
 
     timeout: seconds. Returns whether it did. liblxc removes cgroups and veths before its monitor ends.
@@ -265,7 +265,7 @@ def wait_stopped(runner: Runner, container: Container, timeout: float) -> bool:
             return False
         time.sleep(0.005)
     while True:
-        with contextlib.suppress(StasisError):
+        with contextlib.suppress(_errors.StasisError):
             if query(runner, container.name, container.lxc_path)[0] == STOPPED:
                 return True
         if time.monotonic() > deadline:

@@ -11,7 +11,9 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 
 @dataclass(frozen=True)
@@ -162,14 +164,14 @@ def check_extra_arguments(arguments: t.Sequence[str], where: str) -> None:
     """
     for word in arguments:
         if any(ord(char) < 32 for char in word) or not word:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{where} contains an empty word or a control character.", "Give each argument as a word."
             )
         option = word.split("=", 1)[0]
         if not word.startswith("-"):
             continue
         if _is_managed(option[2:]) if word.startswith("--") else not _FREE_SHORT.match(word):
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{where} may not set {option}, which this module manages.",
                 "Use the module's own option for it, or leave it out.",
             )

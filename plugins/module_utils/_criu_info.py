@@ -13,11 +13,14 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _host, _install_record, _names, _versions
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Completed, Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _host,
+    _install_record,
+    _names,
+    _runner,
+    _versions,
+)
 
 _FEATURE = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 # CRIU has no option that lists its features: `--feature list` is an unknown one. Its help names them, up to an empty line.
@@ -51,7 +54,7 @@ class CriuInfo:
 
 
 def gather(
-    runner: Runner,
+    runner: _runner.Runner,
     criu_path: str | None,
     features: t.Sequence[str] | None,
     *,
@@ -67,12 +70,14 @@ def gather(
         _names.check_path(criu_path, "criu_path")
     for name in features or ():
         if not _FEATURE.match(name):
-            raise StasisError(f"{name!r} is not the name of a feature.", "criu --help lists those that CRIU knows.")
+            raise _errors.StasisError(
+                f"{name!r} is not the name of a feature.", "criu --help lists those that CRIU knows."
+            )
     record, trouble = _recorded(record_path)
     reasons: list[str] = []
     try:
         host = _host.observe(runner, criu_path, record)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         reasons.append(exc.message)
         host = _host.observe(runner, None, None)
     info = CriuInfo(
@@ -95,22 +100,24 @@ def gather(
     return info
 
 
-def _recorded(path: str) -> tuple[InstallRecord | None, list[str]]:
+def _recorded(path: str) -> tuple[_install_record.InstallRecord | None, list[str]]:
     """The install record, and what is wrong with it or with what it names."""
     try:
         record = _install_record.read(path)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return None, [exc.message]
     if record is None:
         return None, []
     try:
         _install_record.verify(record)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return record, [exc.message]
     return record, []
 
 
-def _unusable(host: Host, record: InstallRecord | None, minimum: str, *, explained: bool) -> list[str]:
+def _unusable(
+    host: _host.Host, record: _install_record.InstallRecord | None, minimum: str, *, explained: bool
+) -> list[str]:
     """Why this CRIU cannot be used, as far as can be told without running its checks."""
     if not host.criu_path:
         return [] if explained else ["The role stasis.lxc.criu was not applied to this host, and criu_path is not set."]
@@ -131,7 +138,7 @@ def _unusable(host: Host, record: InstallRecord | None, minimum: str, *, explain
     return reasons
 
 
-def _ask(runner: Runner, info: CriuInfo, features: t.Sequence[str] | None) -> None:
+def _ask(runner: _runner.Runner, info: CriuInfo, features: t.Sequence[str] | None) -> None:
     said = _run(runner, info.path, ["check"], _CHECK_TIMEOUT)
     info.check = said.rc == 0 and not said.timed_out
     info.check_output = "\n".join(text.strip() for text in (said.stdout, said.stderr) if text.strip())[:_LONGEST_OUTPUT]
@@ -147,7 +154,7 @@ def _ask(runner: Runner, info: CriuInfo, features: t.Sequence[str] | None) -> No
     info.warnings += [warning for _present, warning in answers if warning]
 
 
-def _known_features(runner: Runner, info: CriuInfo) -> list[str]:
+def _known_features(runner: _runner.Runner, info: CriuInfo) -> list[str]:
     names = feature_names(_run(runner, info.path, ["--help"], _FEATURE_TIMEOUT).stdout)
     if not names:
         info.warnings.append("criu --help names no features, so none was checked. Name them in the option features.")
@@ -161,7 +168,7 @@ def feature_names(text: str) -> list[str]:
     return [word for word in words if _FEATURE.match(word)]
 
 
-def _feature(runner: Runner, path: str, name: str) -> tuple[bool, str]:
+def _feature(runner: _runner.Runner, path: str, name: str) -> tuple[bool, str]:
     """Whether kernel and CRIU have a feature, and a warning where that could not be told."""
     said = _run(runner, path, ["check", "--feature", name], _FEATURE_TIMEOUT)
     if said.timed_out:
@@ -171,5 +178,5 @@ def _feature(runner: Runner, path: str, name: str) -> tuple[bool, str]:
     return said.rc == 0, ""
 
 
-def _run(runner: Runner, path: str, arguments: t.Sequence[str], timeout: float) -> Completed:
+def _run(runner: _runner.Runner, path: str, arguments: t.Sequence[str], timeout: float) -> _runner.Completed:
     return runner.run([path, "--no-default-config", *arguments], timeout=timeout)

@@ -14,9 +14,12 @@ import stat
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis, _log_lines
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import LAST, Diagnosis
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis,
+    _diagnosis_types,
+    _errors,
+    _log_lines,
+)
 
 # In a directory, CRIU's own before what was said about it; a restore comes after its dump, so it is what failed last.
 NAMES = ("restore.log", "dump.log", "pre-dump.log", "criu.err", "lxc.log", "lxc.err")
@@ -41,7 +44,7 @@ class Log:
     outcome: str
     size: int
     truncated: bool
-    diagnoses: tuple[Diagnosis, ...]
+    diagnoses: tuple[_diagnosis_types.Diagnosis, ...]
     errors: tuple[str, ...]
 
 
@@ -68,14 +71,14 @@ def gather(path: str) -> LogInfo:
 
 def _combined(logs: t.Sequence[Log]) -> LogInfo:
     info = LogInfo()
-    found: dict[str, tuple[Log, Diagnosis]] = {}
+    found: dict[str, tuple[Log, _diagnosis_types.Diagnosis]] = {}
     for log in logs:
         info.logs.append({"name": log.name, "outcome": log.outcome, "size": log.size, "truncated": log.truncated})
         info.errors += [line for line in log.errors if line not in info.errors]
         for one in log.diagnoses:
             found.setdefault(one.id, (log, one))
     ranked = sorted(found.values(), key=lambda pair: pair[1].weight)
-    telling = [pair for pair in ranked if pair[1].weight != LAST] or ranked
+    telling = [pair for pair in ranked if pair[1].weight != _diagnosis_types.LAST] or ranked
     info.diagnoses = [{**one.as_dict(), "log": log.name} for log, one in telling[: _diagnosis.MOST_DIAGNOSES]]
     info.errors = info.errors[:MOST_ERRORS]
     info.transient = _diagnosis.is_transient([pair[1] for pair in telling])
@@ -84,9 +87,9 @@ def _combined(logs: t.Sequence[Log]) -> LogInfo:
 
 def _check(path: str) -> None:
     if not os.path.isabs(path):
-        raise StasisError(f"path {path!r} is not an absolute path.", "Give the whole path, from / on.")
+        raise _errors.StasisError(f"path {path!r} is not an absolute path.", "Give the whole path, from / on.")
     if not path.isprintable():
-        raise StasisError(f"path {path!r} contains a character that cannot be printed.", "Correct the path.")
+        raise _errors.StasisError(f"path {path!r} contains a character that cannot be printed.", "Correct the path.")
 
 
 def _open(path: str, stack: contextlib.ExitStack) -> list[tuple[str, int]]:
@@ -99,7 +102,7 @@ def _open(path: str, stack: contextlib.ExitStack) -> list[tuple[str, int]]:
         with contextlib.suppress(FileNotFoundError):
             found.append((name, _descriptor(name, stack, os.O_NOFOLLOW, directory=descriptor, shown=f"{path}/{name}")))
     if not found:
-        raise StasisError(
+        raise _errors.StasisError(
             f"There is no log in {path}.", f"Name a log, or a directory with one of these: {', '.join(NAMES)}."
         )
     return found
@@ -115,11 +118,13 @@ def _descriptor(
     except OSError as exc:
         if directory is not None and isinstance(exc, FileNotFoundError):
             raise
-        raise StasisError(f"{shown} cannot be read: {exc.strerror}.", "Correct the path, or run as root.") from exc
+        raise _errors.StasisError(
+            f"{shown} cannot be read: {exc.strerror}.", "Correct the path, or run as root."
+        ) from exc
     stack.callback(os.close, descriptor)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode) and (directory is not None or not stat.S_ISDIR(mode)):
-        raise StasisError(f"{shown} is neither a file nor a directory.", "Name a log of CRIU's or LXC's.")
+        raise _errors.StasisError(f"{shown} is neither a file nor a directory.", "Name a log of CRIU's or LXC's.")
     return descriptor
 
 
@@ -143,7 +148,7 @@ def _read(name: str, descriptor: int, *, first_bytes: int, last_bytes: int) -> L
         # To the end, for the findings.
         collections.deque(lines, maxlen=0)
     except OSError as exc:
-        raise StasisError(f"{name} cannot be read: {exc.strerror}.", "Look at its file system.") from exc
+        raise _errors.StasisError(f"{name} cannot be read: {exc.strerror}.", "Look at its file system.") from exc
     outcome = SUCCEEDED if findings.succeeded else FAILED if findings.failed or errors else UNKNOWN
     return Log(name, outcome, size, truncated, tuple(findings.ranked()), tuple(errors))
 

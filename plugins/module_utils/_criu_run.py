@@ -10,14 +10,19 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _runner, _workspace
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _runner,
+    _workspace,
+)
 
 if t.TYPE_CHECKING:
-    from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
+    from ansible_collections.stasis.lxc.plugins.module_utils import (
+        _diagnosis_types,
+    )
 
 
-def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:
+def environment(wanted: _argspec.Wanted, work: _workspace.Workspace) -> dict[str, str]:
     """What CRIU and our hook get on both ways. CRIU_CONFIG_FILE is not among it: the recorded argv is the truth."""
     found = _runner.clean_environment(
         STASIS_WORK=work.path, STASIS_DEADLINE=str(int(time.clock_gettime(time.CLOCK_BOOTTIME)) + wanted.timeout)
@@ -27,7 +32,7 @@ def environment(wanted: Wanted, work: _workspace.Workspace) -> dict[str, str]:
     return found
 
 
-def cause_of(diagnoses: t.Sequence[Diagnosis], errors: t.Sequence[str]) -> str:
+def cause_of(diagnoses: t.Sequence[_diagnosis_types.Diagnosis], errors: t.Sequence[str]) -> str:
     """The likeliest cause in a sentence, with the line that says so; "" where the log says nothing."""
     if diagnoses:
         return f"{diagnoses[0].cause} The log says: {diagnoses[0].evidence}"

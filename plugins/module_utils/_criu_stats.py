@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import struct
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _protobuf
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _protobuf,
+)
 
 # An image of CRIU: two magics (service image, statistics), the length, then one protobuf message.
 _MAGICS = (0x55105940, 0x57093306)
@@ -85,10 +87,12 @@ def read(directory: str) -> dict[str, int]:
         try:
             with open(os.path.join(directory, name), "rb") as stream:
                 found.update(decode(stream.read(_LARGEST)))
-        except (OSError, StasisError):
+        except (OSError, _errors.StasisError):
             continue
     return found
 
 
-def _damaged(why: str) -> StasisError:
-    return StasisError(f"These are not CRIU's statistics: {why}.", "Dump or restore again; the file is damaged.")
+def _damaged(why: str) -> _errors.StasisError:
+    return _errors.StasisError(
+        f"These are not CRIU's statistics: {why}.", "Dump or restore again; the file is damaged."
+    )

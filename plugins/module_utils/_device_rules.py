@@ -23,7 +23,9 @@ import struct
 import threading
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+)
 
 RECORD = "device-programs"
 LIST = "device-list"
@@ -128,7 +130,7 @@ class Attaching:
         while not text.endswith("\n"):
             if self._over.wait(_LOOK_SECONDS):
                 return
-            text = text_of(where)
+            text = _files.text_of(where)
         try:
             attach(os.path.join(self._mount, text.strip().lstrip("/")), self._programs)
         except OSError as exc:

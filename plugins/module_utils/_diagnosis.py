@@ -12,14 +12,10 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _log_lines
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_rules import RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    LAST,
-    TRANSIENT,
-    Diagnosis,
-    Rule,
-    compile_text,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_rules,
+    _diagnosis_types,
+    _log_lines,
 )
 
 # Of a caller that knows no more than that CRIU failed: true only where there is no log of it.
@@ -29,7 +25,7 @@ MOST_DIAGNOSES = 10
 
 @dataclass(frozen=True)
 class _Compiled:
-    rule: Rule
+    rule: _diagnosis_types.Rule
     says: tuple[re.Pattern[str], ...]
 
 
@@ -38,7 +34,7 @@ class _Table:
     """The rules as patterns. any_note: nearly every line of a log is no error, and one look tells whether a rule cares."""
 
     compiled: tuple[_Compiled, ...]
-    notes: tuple[tuple[re.Pattern[str], Rule], ...]
+    notes: tuple[tuple[re.Pattern[str], _diagnosis_types.Rule], ...]
     lasts: tuple[tuple[re.Pattern[str], re.Pattern[str], str], ...]
     any_note: re.Pattern[str]
 
@@ -46,11 +42,18 @@ class _Table:
 @functools.cache
 def _table() -> _Table:
     # Not at import: it takes tenths of a second, and most tasks have nothing to explain.
-    notes = tuple((compile_text(text), rule) for rule in RULES for text in rule.notes)
-    lasts = tuple((compile_text(rule.last[0]), compile_text(rule.last[1]), rule.id) for rule in RULES if rule.last)
+    notes = tuple((_diagnosis_types.compile_text(text), rule) for rule in _diagnosis_rules.RULES for text in rule.notes)
+    lasts = tuple(
+        (_diagnosis_types.compile_text(rule.last[0]), _diagnosis_types.compile_text(rule.last[1]), rule.id)
+        for rule in _diagnosis_rules.RULES
+        if rule.last
+    )
     looked_for = [*(pattern for pattern, _rule in notes), *(kind for kind, _wanted, _id in lasts)]
     return _Table(
-        tuple(_Compiled(rule, tuple(compile_text(text) for text in (*rule.says, *rule.notes))) for rule in RULES),
+        tuple(
+            _Compiled(rule, tuple(_diagnosis_types.compile_text(text) for text in (*rule.says, *rule.notes)))
+            for rule in _diagnosis_rules.RULES
+        ),
         notes,
         lasts,
         re.compile("|".join(f"(?:{pattern.pattern})" for pattern in looked_for)),
@@ -64,7 +67,7 @@ class Findings:
     after: the rules with `last` whose line it was.
     """
 
-    found: dict[str, tuple[int, Rule, str]] = field(default_factory=dict)
+    found: dict[str, tuple[int, _diagnosis_types.Rule, str]] = field(default_factory=dict)
     after: frozenset[str] = frozenset()
     succeeded: bool = False
     failed: bool = False
@@ -98,20 +101,20 @@ class Findings:
             if rule is not None:
                 self._remember(rule, line)
 
-    def _remember(self, rule: Rule, line: _log_lines.Line) -> None:
+    def _remember(self, rule: _diagnosis_types.Rule, line: _log_lines.Line) -> None:
         self.found.setdefault(rule.id, (self._count, rule, _log_lines.bounded(line.text)))
 
-    def ranked(self) -> list[Diagnosis]:
+    def ranked(self) -> list[_diagnosis_types.Diagnosis]:
         """The causes, at most ten: by how much their lines say, then in the order of the log."""
         known = sorted(self.found.values(), key=lambda one: (one[1].weight, one[0]))
-        telling = [one for one in known if one[1].weight != LAST]
+        telling = [one for one in known if one[1].weight != _diagnosis_types.LAST]
         return [
-            Diagnosis(rule.id, rule.kind, rule.cause, evidence, rule.remedy, rule.link, rule.weight)
+            _diagnosis_types.Diagnosis(rule.id, rule.kind, rule.cause, evidence, rule.remedy, rule.link, rule.weight)
             for number, rule, evidence in (telling or known)[:MOST_DIAGNOSES]
         ]
 
 
-def diagnose(text: str) -> list[Diagnosis]:
+def diagnose(text: str) -> list[_diagnosis_types.Diagnosis]:
     """The causes that a log names, the likeliest first; empty where no rule knows a line, or all went well.
 
     text: dump.log, restore.log, or standard error and log of lxc-checkpoint, or several of them one after another.
@@ -120,7 +123,7 @@ def diagnose(text: str) -> list[Diagnosis]:
     return diagnose_lines(text.split("\n"))
 
 
-def diagnose_lines(lines: t.Iterable[str]) -> list[Diagnosis]:
+def diagnose_lines(lines: t.Iterable[str]) -> list[_diagnosis_types.Diagnosis]:
     """Like diagnose(), line by line."""
     findings = Findings()
     for line in lines:
@@ -130,7 +133,7 @@ def diagnose_lines(lines: t.Iterable[str]) -> list[Diagnosis]:
 
 # CRIU says some things thousands of times.
 @functools.lru_cache(maxsize=1024)
-def rule_for(message: str, after: frozenset[str] = frozenset()) -> Rule | None:
+def rule_for(message: str, after: frozenset[str] = frozenset()) -> _diagnosis_types.Rule | None:
     """The first rule that knows the message of an error; of those with `last` only the ones in `after`."""
     for one in _table().compiled:
         if one.rule.last and one.rule.id not in after:
@@ -140,6 +143,8 @@ def rule_for(message: str, after: frozenset[str] = frozenset()) -> Rule | None:
     return None
 
 
-def is_transient(diagnoses: t.Sequence[Diagnosis]) -> bool:
+def is_transient(diagnoses: t.Sequence[_diagnosis_types.Diagnosis]) -> bool:
     """Whether trying again may help: there is a cause, and every one that weighs as much as the first is transient."""
-    return bool(diagnoses) and all(one.kind == TRANSIENT for one in diagnoses if one.weight == diagnoses[0].weight)
+    return bool(diagnoses) and all(
+        one.kind == _diagnosis_types.TRANSIENT for one in diagnoses if one.weight == diagnoses[0].weight
+    )

@@ -7,20 +7,16 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    CONFIGURATION,
-    DUMP,
-    IMPOSSIBLE,
-    TRANSIENT,
-    Rule,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_types,
 )
 
-DUMP_RULES: tuple[Rule, ...] = (
+DUMP_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # Terminals
-    Rule(
+    _diagnosis_types.Rule(
         "tty_outside",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         (
             "Unable to find a master for %",
             "The master for % isn't from the root mntns",
@@ -33,67 +29,67 @@ DUMP_RULES: tuple[Rule, ...] = (
         "open lxc-attach and lxc-console sessions.",
         "criu#406",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "tty_session",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("ctty inheritance detected sid/pgrp %",),
         "A process has a controlling terminal that no process of the container leads.",
         "End the process that was started from a terminal outside, or start it with setsid.",
         "criu#596",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "tty_busy",
-        TRANSIENT,
-        DUMP,
+        _diagnosis_types.TRANSIENT,
+        _diagnosis_types.DUMP,
         ("The tty % queued data overflow % bytes limit",),
         "A terminal held more unread output than CRIU saves.",
         "Try again when the program at the terminal has read its input.",
         "criu/tty.c, tty_do_dump_queued_data()",
     ),
     # Namespaces and sessions
-    Rule(
+    _diagnosis_types.Rule(
         "nested_namespace",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Can't dump nested % namespace for %",),
         "A process in the container has a namespace of its own of a kind that CRIU dumps only once for a container.",
         "Switch that off for its service: with systemd ProtectHostname= (uts), PrivateUsers= (user), PrivateIPC= (ipc); "
         "nested containers cannot be dumped.",
         "criu#1430",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "session_leader_outside",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("A session leader of % is outside of its pid namespace",),
         "A process was put into the container from outside, by lxc-attach or nsenter, and belongs to a session out there.",
         "End that process, or start such programs in the container with setsid.",
         "criu/cr-dump.c, dump_one_task()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "not_session_leader",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("The root process % is not a session leader. Consider using --shell-job option",),
         "The process to dump leads no session, so it is not the init of a container.",
         "Dump the container's init; for a program started from a shell, CRIU has --shell-job.",
         "criu/pstree.c, dump_pstree()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "init_missing",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Can't dump a pid namespace without the process init",),
         "The process to dump is not the first one of its pid namespace.",
         "Dump the container's init, as lxc-info -p shows it.",
         "criu/namespaces.c, dump_namespaces()",
     ),
     # Descriptors
-    Rule(
+    _diagnosis_types.Rule(
         "fd_io_uring",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         (
             "Unknown shit % (anon_inode:[io_uring])",
             "Can't dump file % of that type % (anon anon_inode:[io_uring])",
@@ -104,10 +100,10 @@ DUMP_RULES: tuple[Rule, ...] = (
         "profile so that programs fall back.",
         "criu#2131",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_bpf",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         (
             "Can't dump file % of that type % (anon anon_inode:bpf-%",
             "CRIU does not currently support dumping BPF map type %",
@@ -117,73 +113,73 @@ DUMP_RULES: tuple[Rule, ...] = (
         "PrivateDevices=no, ProtectClock=no for every unit.",
         "criu/files-ext.c, dump_unsupp_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_perf",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Can't dump file % of that type % (anon anon_inode:[perf_event])",),
         "A process measures performance with perf_event_open(), which CRIU cannot dump.",
         "Stop the profiler or tracer for the time of the dump.",
         "criu/files-ext.c, dump_unsupp_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_userfaultfd",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Can't dump file % of that type % (anon anon_inode:[userfaultfd])",),
         "A process handles page faults of its own with userfaultfd, which CRIU cannot dump.",
         "Stop that program (often a virtual machine or a garbage collector), or switch the feature off in it.",
         "criu/files-ext.c, dump_unsupp_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_landlock",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Can't dump file % of that type % (anon anon_inode:%landlock-ruleset%",),
         "A process holds a Landlock rule set open, which CRIU cannot dump.",
         "Switch the program's Landlock sandbox off.",
         "criu/files-ext.c, dump_unsupp_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_seccomp_notify",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Can't dump file % of that type % (anon anon_inode:seccomp notify)",),
         "A process supervises system calls of another through a seccomp listener, which CRIU cannot dump.",
         "Stop the supervisor: a nested container runtime, or a sandbox.",
         "criu/files-ext.c, dump_unsupp_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_device",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Can't dump file % of that type % (chr %", "Can't dump file % of that type % (blk %"),
         "A process has a device open that CRIU does not know; the log line has its major and minor number.",
         "Stop the program that uses the device for the time of the dump; 10:229 is FUSE, 10:232 KVM, 226 a graphics card.",
         "criu#1873",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "fd_other",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Can't dump file % of that type %",),
         "A process has a descriptor open of a kind that CRIU cannot dump; the log line names it.",
         "Stop the program that holds it for the time of the dump, or switch the feature off that needs it.",
         "criu/files-ext.c, dump_unsupp_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "secret_memory",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Unknown shit % (/secretmem%", "Can't lookup mount=% for fd=% path=/secretmem%"),
         "A process keeps secrets in memfd_secret() memory, which nobody else can read, so CRIU cannot either.",
         "Switch secret memory off in the program.",
         "criu/proc_parse.c, vma_get_mapfile_user()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mapping_unsupported",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         (
             "Unknown shit %",
             "Unsupported mapping found %",
@@ -194,46 +190,46 @@ DUMP_RULES: tuple[Rule, ...] = (
         "Stop the program that maps it for the time of the dump.",
         "criu/proc_parse.c, handle_vma()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "namespace_open",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("No NS ID with kid %",),
         "A process keeps a namespace open (a descriptor of /proc/PID/ns) in which no process of the container lives.",
         "Stop the program that keeps it for the time of the dump; network namespaces go with ip netns delete inside.",
         "criu/namespaces.c, dump_one_ns_file()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "pidfd_thread",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("PIDFD_THREAD flag is currently not supported",),
         "A process holds a pidfd of a single thread (PIDFD_THREAD), which CRIU cannot dump.",
         "Stop that program for the time of the dump, or have it use the pidfd of the process.",
         "criu/pidfd.c, dump_one_pidfd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "pidfd_outside",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("pidfd pid % is not a part of process tree..",),
         "A process holds a pidfd of one outside the container.",
         "Restart the program that got it from outside.",
         "criu/pidfd.c, dump_one_pidfd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "epoll_foreign",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Escaped/closed fd descriptor % on pid %", "Dump eventpoll (pid: %) failed with %"),
         "A process watches with epoll what it has closed itself, or what only another process has open.",
         "Restart that service before the dump; the program itself must take a descriptor out of epoll before it closes it.",
         "criu/eventpoll.c, dump_one_eventpoll()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "file_outside",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Can't lookup mount=% for fd=% path=%",),
         "A process has a file open that lies on no mount of the container: it was opened outside and handed in, is on a "
         "file system that was unmounted, or is a POSIX message queue.",
@@ -242,65 +238,65 @@ DUMP_RULES: tuple[Rule, ...] = (
         "criu#2576",
     ),
     # Files
-    Rule(
+    _diagnosis_types.Rule(
         "ghost_limit",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Can't dump ghost file % size, increase limit",),
         "A file that was deleted and is still open is larger than the limit.",
         "Set ghost_limit above the size that the log line names, or restart the service that holds the file.",
         "criu/files-reg.c, dump_ghost_remap()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "link_remap",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Can't create link remap for %. Use %",),
         "A file is open under a name that is gone while it has other names, and CRIU may not make a temporary one.",
         "Set link_remap to true.",
         "criu/files-reg.c, create_link_remap()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "file_locks",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Some file locks are hold by dumping tasks!%",),
         "Processes of the container hold file locks, and CRIU was not told to keep them.",
         "Set file_locks to true.",
         "criu/file-lock.c, dump_file_locks()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "file_overmounted",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Open files on overmounted mounts are not supported yet%",),
         "A file is open on a mount that another mount covers.",
         "Take the upper mount away, or restart the service that holds the file.",
         "criu/files-reg.c, dump_one_reg_file()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "file_unreachable",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         ("Unaccessible path opened %", "The path [%] is not supported"),
         "An open file cannot be found again under its name: another one has taken it, or a mount hides it.",
         "Restart the service that holds the file.",
         "criu/files-reg.c, check_path_remap()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "watch_cgroup_gone",
-        TRANSIENT,
-        DUMP,
+        _diagnosis_types.TRANSIENT,
+        _diagnosis_types.DUMP,
         ("Can't dump that handle",),
         "A cgroup that systemd watches has just been removed: one of its units was ending when the container was frozen.",
         "Try again.",
         "criu/fsnotify.c, check_open_handle()",
         last=("Trying via mntid %", "Trying via mntid % ns_mountpoint @./sys/fs/cgroup%"),
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "watch_handle",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         (
             "Can't dump that handle",
             "Can't find suitable path for handle (dev %",
@@ -311,19 +307,19 @@ DUMP_RULES: tuple[Rule, ...] = (
         "watcher, or use a dir or btrfs root file system.",
         "criu#2854",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "autofs_busy",
-        TRANSIENT,
-        DUMP,
+        _diagnosis_types.TRANSIENT,
+        _diagnosis_types.DUMP,
         ("Process % autofs pipe fd % is not empty.",),
         "An automount was being asked for.",
         "Try again.",
         "criu/autofs.c, autofs_find_read_fd()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "autofs_master",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         (
             "Failed to find read pipe fd (ino %",
             "Master % doesn't have a read end of the pipe with inode %",
@@ -334,28 +330,28 @@ DUMP_RULES: tuple[Rule, ...] = (
         "criu/autofs.c, autofs_find_read_fd()",
     ),
     # Mounts
-    Rule(
+    _diagnosis_types.Rule(
         "mount_unknown",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("% doesn't have a proper root mount", "Mount % is autodetected external mount. Try %"),
         "The container has a mount whose source lies outside it, such as a bind mount or lxcfs, and CRIU was not told.",
         "Name it in external_mounts, as target and source.",
         "criu#1511",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_sharing",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Mount % has unreachable sharing. Try --%", "Sharing group % has unreachable sharing. Try --%"),
         "A mount of the container gets its changes from a mount outside.",
         "Make it private when it is mounted (option rprivate or private in lxc.mount.entry), or name it in external_mounts.",
         "criu/mount.c, resolve_shared_mounts()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_unsupported",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         (
             "FS mnt % unsupported id %",
             "% is a fuse mount but not external",
@@ -366,19 +362,19 @@ DUMP_RULES: tuple[Rule, ...] = (
         "Unmount it, or mount it on the host and bind it into the container with lxc.mount.entry.",
         "criu#93",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_not_empty",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("mqueue isn't empty", "pstore isn't empty"),
         "There is a POSIX message queue, or the kernel's record of a crash, and CRIU dumps their file systems only empty.",
         "Remove the files there, mostly in /dev/mqueue, or stop the program that makes them.",
         "criu/filesystems.c, dump_empty_fs()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_collision",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Mount % has two children with same mountpoint: %",),
         "Two mounts lie at the same place below one mount.",
         "Unmount one of them.",

@@ -7,79 +7,72 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    BOTH,
-    CONFIGURATION,
-    DUMP,
-    ENVIRONMENT,
-    LAST,
-    RESTORE,
-    SYMPTOM,
-    Rule,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_types,
 )
 
-HOST_RULES: tuple[Rule, ...] = (
+HOST_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # The host's resources: what strerror() puts at the end of any line
-    Rule(
+    _diagnosis_types.Rule(
         "disk_full",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: No space left on device$", "%: Disk quota exceeded$"),
         "The file system is full.",
         "Free space: an image needs about as much as the container uses memory.",
         "criu/bfd.c, bflush()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "read_only",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: Read-only file system$",),
         "CRIU must write to a file system that is read-only: the image's directory, or one that has a deleted open file.",
         "Mount it read-write for the time of dump and restore.",
         "criu#429",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "descriptor_limit",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: Too many open files$", "%: Too many open files in system$"),
         "CRIU may not open more files.",
         "Raise the limit of open files of the task, and fs.nr_open and fs.file-max.",
         "criu/util.c, rlimit_unlimit_nofile()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "out_of_memory",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: Cannot allocate memory$",),
         "Memory ran out.",
         "Free memory or raise the limit of the cgroup; a restore needs what the container used at the dump.",
         "errno ENOMEM",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "io_error",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: Input/output error$", "%: Stale file handle$"),
         "The storage failed to read or write.",
         "Look at the kernel's log and at the disk or file server.",
         "errno EIO",
     ),
     # Programs and permissions
-    Rule(
+    _diagnosis_types.Rule(
         "hook_missing",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         ('execvp("/%',),
         "An action script does not exist or cannot be run.",
         "Give its absolute path in action_scripts, and make it executable with a #! line; for ours apply the role "
         "stasis.lxc.criu.",
         "criu/util.c, cr_system_userns()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "hook_failed",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         (
             "Script % exited with %",
             "One of more action scripts failed",
@@ -90,19 +83,19 @@ HOST_RULES: tuple[Rule, ...] = (
         "Read what the script says: our own writes it to hook.log in the work directory.",
         "criu/action-scripts.c, run_shell_scripts()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "program_missing",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ('execvp("%',),
         "CRIU needs a program that it did not find; the log line names it.",
         "Install it, and see that it is on the PATH of the task.",
         "criu/util.c, cr_system_userns()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "not_root",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         (
             "You need to be root to run this command",
             "Must be root to checkpoint",
@@ -114,10 +107,10 @@ HOST_RULES: tuple[Rule, ...] = (
         "criu/util.c, is_root_user()",
         notes=("CRIU needs to have the CAP_SYS_ADMIN or the CAP_CHECKPOINT_RESTORE capability%",),
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "option_unknown",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         (
             "unrecognized option %",
             "invalid option -- %",
@@ -133,19 +126,19 @@ HOST_RULES: tuple[Rule, ...] = (
         "Look at criu_args and at the output of criu --help; a newer CRIU may know it.",
         "criu/config.c, parse_options()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "config_file",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         ("Unsupported configuration file format. %",),
         "CRIU's configuration file is not what CRIU expects.",
         "Write one option a line, without dashes, in the file that criu_config names.",
         "criu/config.c, parse_statement()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "kernel_features",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         (
             "Could not initialize kernel features detection.",
             "%failed when initializing kerndat.",
@@ -154,22 +147,22 @@ HOST_RULES: tuple[Rule, ...] = (
         "CRIU and the kernel do not fit together.",
         "Run stasis.lxc.criu_info, which says why; apply the role stasis.lxc.criu.",
         "criu/kerndat.c, kerndat_init()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "pid_file",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't write pidfile%", "pidfile: Can't open %"),
         "The file for the pid of the restored init cannot be written.",
         "Give --pidfile a path in a directory that exists, with no such file in it.",
         "criu/cr-restore.c, restore_root_task()",
     ),
     # liblxc
-    Rule(
+    _diagnosis_types.Rule(
         "criu_not_found",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         (
             "execing criu failed, is it installed?",
             "Failed to find criu binary%",
@@ -178,65 +171,65 @@ HOST_RULES: tuple[Rule, ...] = (
         "Apply the role stasis.lxc.criu, or install criu.",
         "LXC src/lxc/criu.c, criu_version_ok()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_not_started",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("Failed to execute criu",),
         "LXC did not get as far as running criu, or could not run it.",
         "Read the lines before; else see that the criu on the PATH can be run.",
         "LXC src/lxc/criu.c, do_restore()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_too_old",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("must have criu % or greater to checkpoint/restore",),
         "LXC finds CRIU too old; it compares versions as words, so that it also refuses 10.0.",
         "Apply the role stasis.lxc.criu.",
         "LXC src/lxc/criu.c, criu_version_ok()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "directory_used",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("please use a fresh directory for the dump directory",),
         "The directory holds an older dump.",
         "Give lxc-checkpoint an empty directory; stasis.lxc.lxc_checkpoint replaces an older image by itself.",
         "LXC src/lxc/criu.c, __criu_dump()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "container_running",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("% is running, not restoring",),
         "The container runs already.",
         "Stop it first, or set force to true.",
         "LXC src/lxc/tools/lxc_checkpoint.c, restore()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "container_stopped",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("% not running, not checkpointing",),
         "The container does not run.",
         "Start it first.",
         "LXC src/lxc/tools/lxc_checkpoint.c, checkpoint()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "container_undefined",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         ("% is not defined$",),
         "There is no container of that name below this LXC path.",
         "Look at name and lxc_path.",
         "LXC src/lxc/tools/lxc_checkpoint.c, main()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "lxc_cgroup",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Failed to create monitor cgroup",
             "Failed to enter monitor cgroup",
@@ -249,64 +242,64 @@ HOST_RULES: tuple[Rule, ...] = (
         "Look for leftovers named lxc.payload.NAME and lxc.monitor.NAME below /sys/fs/cgroup, and whether it is writable.",
         "LXC src/lxc/criu.c, do_restore()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "lxc_network",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("failed restoring network info",),
         "The records of the network interfaces in the image are missing or damaged.",
         "Restore from a whole copy of the image, with its files ethN, vethN and bridgeN.",
         "LXC src/lxc/criu.c, do_restore()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_killed",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("CRIU was killed with signal %", "dump signaled with %"),
         "CRIU crashed or was killed.",
         "Look in the kernel's log for 'Out of memory' and 'segfault'; see that nothing is left frozen.",
         "LXC src/lxc/criu.c, do_restore()",
     ),
     # What fits nearly anything
-    Rule(
+    _diagnosis_types.Rule(
         "criu_bug",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("BUG at %", "BUG! %"),
         "CRIU met something that it takes for impossible, and stopped.",
         "Read the lines before; try a newer CRIU, and report it upstream with the log.",
         "criu/include/bug.h",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "permission",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: Permission denied$", "%: Operation not permitted$"),
         "The kernel refused CRIU something.",
         "Run on the host itself, as root with all capabilities; look in the kernel's log for AppArmor or SELinux denials.",
         "errno EPERM",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "not_supported",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%: Operation not supported$", "%: Function not implemented$", "%: Protocol not available$"),
         "The kernel lacks something that CRIU needs.",
         "Run stasis.lxc.criu_info; use a newer CRIU (the role stasis.lxc.criu) or another kernel.",
         "errno EOPNOTSUPP",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_never_ran",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("criu process exited %", "dump failed with %"),
         "CRIU failed, and nothing here says why: its own log is missing, so it may never have started.",
         "Look for restore.log or dump.log in the work directory; if there is none, liblxc could not mount the root file "
         "system or start criu: run lxc-checkpoint with -l TRACE -o FILE.",
         "LXC src/lxc/criu.c, do_restore()",
-        LAST,
+        _diagnosis_types.LAST,
     ),
 )

@@ -7,40 +7,34 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    BOTH,
-    CONFIGURATION,
-    ENVIRONMENT,
-    IMPOSSIBLE,
-    RESTORE,
-    SYMPTOM,
-    Rule,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_types,
 )
 
-IMAGE_RULES: tuple[Rule, ...] = (
+IMAGE_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # The image
-    Rule(
+    _diagnosis_types.Rule(
         "images_directory",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         ("Can't open dir %", "Couldn't open image dir %"),
         "The directory of the image cannot be opened.",
         "Give the directory that the dump was written to; it must exist.",
         "criu/image.c, open_image_dir()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_unreadable",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Unable to open %.img: Permission denied",),
         "The container runs in a user namespace, and its root cannot read the files of the image.",
         "Let the mapped root user search the directory and read the image (chown it to the mapped uid), and nobody else.",
         "criu/image.c, do_open_image()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_missing",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Unexpected EOF on (empty-image)",
             "Can't read pages data (-9)",
@@ -52,10 +46,10 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "Restore from a whole copy of the image; an older checkpoint may be one.",
         "criu/protobuf.c, do_pb_read_one()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_truncated",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Read % bytes while % expected %",
             "Unexpected EOF%",
@@ -69,10 +63,10 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "criu/protobuf.c, do_pb_read_one()",
         notes=("`- returned 0$",),
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_corrupt",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Head magic doesn't match for %",
             "Magic doesn't match for %",
@@ -89,10 +83,10 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "Restore from a whole copy of the image; verify: full finds such damage before CRIU runs.",
         "criu/image.c, img_check_magic()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_version",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Not supported images version %",
             "Too old image, no longer supported",
@@ -103,19 +97,19 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "Restore with the version of CRIU that dumped it; the manifest names it.",
         "criu/image.c, check_img_inventory()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_plugin",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Missing required plugin: %",),
         "The dump used a plugin of CRIU (for graphics cards) that is not here.",
         "Install the plugin that the log line names in CRIU's own directory of plugins, which criu --help says at --libdir.",
         "criu/image.c, check_inventory_plugins()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "image_parent",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "No parent image found, though parent directory is set%",
             "Missing % in parent pagemap",
@@ -126,19 +120,19 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "Put it back at the place that the link named parent in the image points to.",
         "criu/image.c, open_parent()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "architecture",
-        IMPOSSIBLE,
-        RESTORE,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.RESTORE,
         ("Core march mismatch %",),
         "The container was dumped on another kind of processor.",
         "Restore on a host of the architecture that the manifest names.",
         "criu/cr-restore.c, check_core()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "cpu_features",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "FPU feature required by image is not supported on host %",
             "FPU xsave area present, but host cpu doesn't support it",
@@ -154,92 +148,92 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "Restore on a host with the same or a newer processor, or give both virtual machines the same CPU model.",
         "criu/arch/x86/cpu.c, cpu_validate_features()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "cpuinfo_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("No cpuinfo image",),
         "Nothing is recorded about the processor that the container was dumped on.",
         "Run criu cpuinfo dump on the source, or leave the comparison out.",
         "criu/arch/x86/cpu.c, cpu_validate_cpuinfo()",
     ),
     # Files
-    Rule(
+    _diagnosis_types.Rule(
         "file_changed",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("File % has bad size %", "File % has bad build-ID%"),
         "A file that the container had open was changed after the dump.",
         "Put it back as it was at the dump, as from a snapshot of the root file system, or start the container anew.",
         "criu#1756",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "file_mode",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("File % has bad mode %",),
         "The permissions of a file that the container had open were changed after the dump.",
         "Set the mode that the log line expects, or criu_args: [--skip-file-rwx-check].",
         "criu#650",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "link_remap_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't link % -> %: No such file or directory", "Can't open ghost original file%"),
         "The second name (link_remap.N) is gone that the dump gave to a file that had lost its own.",
         "Restore the root file system as it was at the dump, with those files; do not clean them away.",
         "criu/files-reg.c, linkat_hard()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "link_remap_taken",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't link % -> %: File exists", "Can't create ghost %: File exists"),
         "A name is taken that a restored file needs for a moment.",
         "Remove what a killed restore has left (NAME.cr.N.ghost), or restore the root file system as it was at the dump.",
         "criu#201",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "file_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't open file % on restore: No such file or directory", "Can't open file %: No such file or directory"),
         "A file that the container had open, or a program that ran, is gone.",
         "Put it back as it was at the dump, or start the container anew.",
         "criu/files-reg.c, open_path()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "watch_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("fsnotify: Unable to open %: No such file or directory",),
         "A file or directory that a program watches with inotify or fanotify is gone; with systemd also a cgroup file.",
         "Put it back as it was at the dump; cgroups are recreated where the image was dumped by stasis.lxc.lxc_checkpoint.",
         "criu/fsnotify.c, get_mark_path()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "unix_path_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't bind id % ino % addr %", "ghost: Can't bind on socket id %", "ghost: Can't access %"),
         "The directory of a Unix socket that the container listened at is gone, or something has taken the socket's name.",
         "Make the directory again, and remove what lies at the socket's path.",
         "criu/sk-unix.c, bind_on_deleted()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "unix_external",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("External socket found in image.%",),
         "The container was dumped with a Unix socket whose other end is outside.",
         "Set criu_args: [--ext-unix-sk] for the restore too, with the same service listening.",
         "criu/sk-unix.c, open_unixsk_standalone()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "tty_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "Don't have tty to inherit session from, aborting",
             "Unable to open % with specified index %",
@@ -249,10 +243,10 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "Restore with the same lxc.console.path and lxc.tty.max that the container was dumped with.",
         "criu/tty.c, pty_open_unpaired_slave()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "console_differs",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "lxc.console.path configured on source host but not target%",
             "Failed to load tty information%",
@@ -262,55 +256,55 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "LXC src/lxc/criu.c, exec_criu()",
     ),
     # Mounts
-    Rule(
+    _diagnosis_types.Rule(
         "mount_mapping",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("No mapping for % mountpoint",),
         "The container was dumped with an external mount, and CRIU was not told what to mount there now.",
         "Name it in external_mounts, with the same target as at the dump.",
         "criu/mount.c, get_mp_root()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_source",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Failed to open_tree %: No such file or directory", "Can't bind-mount % to %: No such file or directory"),
         "What is to be mounted into the container does not exist on this host.",
         "Create it, or give another source in external_mounts or lxc.mount.entry.",
         "criu/mount-v2.c, __do_bind_mount_v2()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_point",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't stat mountpoint %", "Unable to mkdir mountpoint %", "Unable to create mountpoint %"),
         "A directory or file that something was mounted on is gone from the root file system.",
         "Create it again, empty.",
         "criu/mount-v2.c, detect_is_dir()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "root_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("The --root option is required to restore a mount namespace", "BUG at criu/mount.c:48"),
         "CRIU was not told where the root file system is mounted.",
         "Restore with stasis.lxc.lxc_checkpoint or lxc-checkpoint, which mount it; for CRIU alone mount it and give --root.",
         "criu/mount-v2.c, do_mount_one_v2()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_slave",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("Failed to make mount % slave: Invalid argument",),
         "This CRIU is too old for how kernel 6.16 and newer treat shared mounts.",
         "Apply the role stasis.lxc.criu for a newer CRIU, or set criu_args: [--mntns-compat-mode].",
         "criu#2694",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_engine",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "Failed to move_mount %",
             "Failed to move mount %",
@@ -327,10 +321,10 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "the services.",
         "criu#2023",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "mount_failed",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "Unable to mount %",
             "Can't mount at %",
@@ -341,6 +335,6 @@ IMAGE_RULES: tuple[Rule, ...] = (
         "A mount of the container cannot be made again.",
         "Read the lines before; look whether its source, its file system type and its mount point are there.",
         "criu/mount.c, do_new_mount()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
 )

@@ -7,50 +7,43 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    BOTH,
-    CONFIGURATION,
-    DUMP,
-    ENVIRONMENT,
-    IMPOSSIBLE,
-    RESTORE,
-    SYMPTOM,
-    Rule,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_types,
 )
 
-NETWORK_RULES: tuple[Rule, ...] = (
+NETWORK_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # Network interfaces
-    Rule(
+    _diagnosis_types.Rule(
         "nic_type",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Unsupported link % (type %", "Found un-dumpable network: %", "Unsupported network type %"),
         "The container has a network interface of a kind that CRIU cannot dump, such as vxlan, ipvlan or wireguard.",
         "Delete the interface for the time of the dump and make it anew after the restore, or use veth.",
         "criu/net.c, dump_unknown_device()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "nic_name_taken",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("-17 reported by netlink%",),
         "An interface with the name that the host side of the container's veth shall have exists already.",
         "Delete it if a failed restore left it (ip link), or give another name in nics.",
         "criu/net.c, restore_one_link()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "nic_name_bad",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("-34 reported by netlink%",),
         "The name of an interface is empty or longer than 15 characters.",
         "Give a shorter name in nics or lxc.net.N.veth.pair.",
         "criu/libnetlink.c, rtnl_return_err()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "nic_unmapped",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "Unknown peer net namespace",
             "a macvlan parent for % is required",
@@ -60,28 +53,28 @@ NETWORK_RULES: tuple[Rule, ...] = (
         "Keep the interfaces of the container's configuration as they were at the dump, or name each in nics.",
         "criu/net.c, veth_peer_info()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "nic_ifindex",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("Unable to specify ifindex in the target namespace.",),
         "The kernel cannot move an interface into the container under the number that it had.",
         "Use kernel 5.13 or newer, or veth instead of a physical interface.",
         "criu/net.c, move_veth()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "bridge",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't add interface % to bridge %", "Can't get index of %"),
         "The bridge does not exist here, or it cannot take the interface, as Open vSwitch cannot.",
         "Create the bridge, or name another one in nics.",
         "criu/net.c, move_to_bridge()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "nic_failed",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Can't restore link: %",
             "-% reported by netlink: %",
@@ -91,22 +84,22 @@ NETWORK_RULES: tuple[Rule, ...] = (
         "The kernel refused to make a network interface of the container again.",
         "Look with ip link for leftovers of that name, and whether the kernel has the type of interface (modprobe veth).",
         "criu/net.c, restore_link()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "tun_missing",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("Can't check tun support%", "Unable to create tun%", "Can't open tun device%", "Can't create tun device%"),
         "The host gives CRIU no TUN device, which the container uses.",
         "Load the module tun, and see that /dev/net/tun is there.",
         "criu/tun.c, check_tun_cr()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "tun_filter",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         (
             "Can't dump % with filter on-board",
             "No info about % filter, kernel is too old",
@@ -116,51 +109,51 @@ NETWORK_RULES: tuple[Rule, ...] = (
         "Stop the VPN or virtual machine that uses it for the time of the dump.",
         "criu/tun.c, dump_tunfile()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "ip_missing",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ('execvp("ip", ...) failed: %',),
         "CRIU needs the program ip and did not find it.",
         "Install iproute2, and see that it is on the PATH of the task.",
         "criu/util.c, cr_system_userns()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "ip_failed",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("IP tool failed on %",),
         "The program ip could not save or restore addresses, routes or rules.",
         "Read what ip says in the lines before; the host needs an iproute2 that is not older than the source's.",
         "criu/net.c, run_ip_tool()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "network_sysctl",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("net: unix: Failed to write %", "unix: Failed to write %", "Failed to write net/%", "ipv4: Failed to write %"),
         "A network setting of the image cannot be set here: the image is from a newer CRIU, or the kernel lacks it.",
         "Restore with the version of CRIU that dumped it, or a newer one.",
         "criu/net.c, unix_conf_op()",
     ),
     # Firewall
-    Rule(
+    _diagnosis_types.Rule(
         "firewall_leftover",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("%CHAIN_% failed %chain CRIU%",),
         "CRIU's firewall rules do not work: an older restore left its chain behind, or CRIU before 4.0 meets iptables-nft.",
         "Remove the chain CRIU inside the container's network and on the host; at the dump set network_lock to bridge, "
         "nftables or skip.",
         "criu#1435",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
         ("line %: CHAIN_% failed %chain CRIU%",),
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "firewall_missing",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         (
             'execvp("iptables%',
             'execvp("ip6tables%',
@@ -171,20 +164,20 @@ NETWORK_RULES: tuple[Rule, ...] = (
         "Set network_lock to bridge or skip at the dump, or install iptables or a CRIU with nftables.",
         "criu/net.c, iptables_network_lock_internal()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "network_lock",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("Locking network failed%", "Unable to write iptables configugration%"),
         "CRIU's own network lock does not work here.",
         "Set network_lock to bridge or skip at the dump, or give the kernel CONFIG_NETFILTER_XT_MARK and nf_tables.",
         "criu/net.c, iptables_network_lock_internal()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "firewall_restore",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "nft command error:%",
             "Unable to restore nftables. %",
@@ -197,46 +190,46 @@ NETWORK_RULES: tuple[Rule, ...] = (
         "criu/net.c, restore_iptables()",
     ),
     # Addresses and connections
-    Rule(
+    _diagnosis_types.Rule(
         "port_taken",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("Can't bind inet socket (id %): Address already in use", "Can't listen on a socket: Address already in use"),
         "Another program listens at a port that the container had.",
         "Stop it, or restore the container with a network of its own.",
         "criu/sk-inet.c, inet_bind()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "address_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Can't bind inet socket %", "Can't connect inet socket back%", "%: Cannot assign requested address$"),
         "An IP address that the container had is not there.",
         "Give the interface, or the host if the container shares its network, the addresses that it had at the dump.",
         "criu/sk-inet.c, inet_bind()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "device_missing",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("couldn't find ifindex for %", "couldn't find ifname for %", "Can't get interface name (ifindex %"),
         "A socket was bound to a network interface that is not there.",
         "Give the interfaces in the container the names that they had at the dump.",
         "criu/sk-inet.c, inet_bind()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "tcp_option",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Connected TCP socket in image", "Need to set the --tcp-close options."),
         "The image holds TCP connections, and CRIU was not told what to do with them.",
         "Give the restore the same tcp_established as the dump, or tcp_close: true, which closes them.",
         "criu/sk-inet.c, open_inet_sk()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "lazy_daemon",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "uffd: connect to % failed: %",
             "Lazy pages are not available",

@@ -7,31 +7,25 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    BOTH,
-    CONFIGURATION,
-    ENVIRONMENT,
-    RESTORE,
-    SYMPTOM,
-    TRANSIENT,
-    Rule,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_types,
 )
 
-RESTORE_RULES: tuple[Rule, ...] = (
+RESTORE_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # Processes
-    Rule(
+    _diagnosis_types.Rule(
         "pids_limit",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("Can't fork for %: Resource temporarily unavailable", "Unable to create a thread: -11"),
         "The limit of processes is reached: pids.max of a cgroup, kernel.pid_max or kernel.threads-max.",
         "Raise the limit above the number of the container's processes and threads.",
         "criu/cr-restore.c, fork_with_pid()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "program_o_path",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("sys_prctl(PR_SET_MM, PR_SET_MM_MAP) failed with -9$",),
         "A running program was also open with O_PATH, as systemd-executor is; CRIU took both for one file, which no "
         "program can run from.",
@@ -39,10 +33,10 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "keeps the program open.",
         "criu/file-ids.c, fd_id_cache_lookup()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "pid_taken",
-        TRANSIENT,
-        RESTORE,
+        _diagnosis_types.TRANSIENT,
+        _diagnosis_types.RESTORE,
         (
             "Can't fork for %: File exists",
             "Pid % do not match expected %",
@@ -54,10 +48,10 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Try again; if it stays, stop the process with that pid, or restore into a pid namespace of its own as LXC does.",
         "criu#2190",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "session_taken",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Current sid % intersects with %",
             "Current gid % intersects with %",
@@ -67,20 +61,20 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Run the restore from another session, as with setsid.",
         "criu/pstree.c, prepare_pstree_for_shell_job()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "memory_limit",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("% killed by signal 9: Killed",),
         "The kernel killed a process of the restore, mostly because memory or the limit of a cgroup ran out.",
         "Look in the kernel's log for 'Out of memory', and raise lxc.cgroup2.memory.max or free memory.",
         "criu/cr-restore.c, sigchld_process()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "restorer_crash",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "% killed by signal 4: %",
             "% killed by signal 7: %",
@@ -92,12 +86,12 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "A process crashed while CRIU restored it; signal 4 means another processor, 31 a seccomp filter.",
         "Read the lines before; use the CRIU that dumped it, and a host with the same kernel and processor.",
         "criu/cr-restore.c, sigchld_process()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "vdso_differs",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "ELF header magic mismatch",
             "Can't find vDSO area in image",
@@ -109,19 +103,19 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Restore with the version of CRIU that dumped it, or a newer one; apply the role stasis.lxc.criu.",
         "criu#2622",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "rseq_restore",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("rseq: can't restore as kernel doesn't support it", "failed sys_rseq(%"),
         "The dumped programs use restartable sequences, and this kernel has none or other ones.",
         "Restore on the kernel of the dump, or on a newer one.",
         "criu/cr-restore.c, prep_rseq()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "capabilities",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Unable to restore capabilities: %",
             "Unable to drop capability %",
@@ -133,10 +127,10 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Restore as root with all capabilities, and with the same lxc.cap.drop, lxc.cap.keep and lxc.idmap as at the dump.",
         "criu#499",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "seccomp_filter",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "seccomp: SECCOMP_SET_MODE_FILTER returned %",
             "seccomp: PR_SET_SECCOMP returned %",
@@ -146,20 +140,20 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Restore on a kernel with CONFIG_CHECKPOINT_RESTORE and CONFIG_SECCOMP_FILTER, as root with all capabilities.",
         "criu/pie/restorer.c, restore_seccomp_filter()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "loginuid",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         ("Setting loginuid for % task failed%",),
         "The kernel does not let CRIU restore the login uid.",
         "Restore with CAP_AUDIT_CONTROL, not from inside another container.",
         "criu/cr-restore.c, prepare_userns_hook()",
     ),
     # Security modules
-    Rule(
+    _diagnosis_types.Rule(
         "lsm_absent",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         (
             "apparmor LSM specified but apparmor not supported by kernel",
             "selinux LSM specified but selinux not supported by kernel",
@@ -171,20 +165,20 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Leave lsm_profile away, set lxc.apparmor.profile = unconfined, or restore on a host with that security module.",
         "criu#323",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "lsm_profile",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("can't write lsm profile %",),
         "The AppArmor or SELinux profile of the container is not loaded on this host; liblxc also passes the word "
         "'generated' on as if it were one.",
         "Load it with apparmor_parser -r from LXC_PATH/NAME/apparmor, or set lsm_profile.",
         "podman#12437",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "apparmor_policy",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "apparmor parsing failed %",
             "write AA policy % failed%",
@@ -195,29 +189,29 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Install apparmor_parser in the version of the source host; look at the kernel's log for what it refuses.",
         "criu#444",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "apparmor_label",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         ("err scanfing%",),
         "The kernel has AppArmor compiled in and gives no profile for a process.",
         "Boot with AppArmor on, or without it: it must be among the modules in /sys/kernel/security/lsm, or not be built in.",
         "criu#2033",
     ),
     # cgroups
-    Rule(
+    _diagnosis_types.Rule(
         "cgroup_exists",
-        CONFIGURATION,
-        RESTORE,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.RESTORE,
         ("Abort restore of existing cgroups",),
         "The cgroups of the container exist already.",
         "Remove what a failed restore left (rmdir below lxc.payload.NAME), or set manage_cgroups to full.",
         "lxc#3723",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "cgroup_property",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Failed writing % to %",
             "write to cgroup.subtree_control%",
@@ -228,10 +222,10 @@ RESTORE_RULES: tuple[Rule, ...] = (
         "Look whether the host has that controller and as many processors; or set manage_cgroups to soft.",
         "criu/cgroup.c, restore_cgroup_prop()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "cgroup_move",
-        ENVIRONMENT,
-        RESTORE,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.RESTORE,
         (
             "Can't move % into %",
             "Can't move into %",

@@ -7,22 +7,24 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_dump import DUMP_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_host import HOST_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_image import IMAGE_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_network import NETWORK_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_restore import RESTORE_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_sockets import SOCKET_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_tasks import TASK_RULES
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Rule
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_dump,
+    _diagnosis_host,
+    _diagnosis_image,
+    _diagnosis_network,
+    _diagnosis_restore,
+    _diagnosis_sockets,
+    _diagnosis_tasks,
+    _diagnosis_types,
+)
 
 # For one line of a log the first rule that fits counts, so the special stand before the general.
-RULES: tuple[Rule, ...] = (
-    *DUMP_RULES,
-    *SOCKET_RULES,
-    *TASK_RULES,
-    *IMAGE_RULES,
-    *RESTORE_RULES,
-    *NETWORK_RULES,
-    *HOST_RULES,
+RULES: tuple[_diagnosis_types.Rule, ...] = (
+    *_diagnosis_dump.DUMP_RULES,
+    *_diagnosis_sockets.SOCKET_RULES,
+    *_diagnosis_tasks.TASK_RULES,
+    *_diagnosis_image.IMAGE_RULES,
+    *_diagnosis_restore.RESTORE_RULES,
+    *_diagnosis_network.NETWORK_RULES,
+    *_diagnosis_host.HOST_RULES,
 )

@@ -7,43 +7,35 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import (
-    BOTH,
-    CONFIGURATION,
-    DUMP,
-    ENVIRONMENT,
-    IMPOSSIBLE,
-    LAST,
-    SYMPTOM,
-    TRANSIENT,
-    Rule,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _diagnosis_types,
 )
 
-TASK_RULES: tuple[Rule, ...] = (
+TASK_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # Stopping the tasks
-    Rule(
+    _diagnosis_types.Rule(
         "task_stuck",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Unseizable non-zombie % found, state D%",),
         "A process could not be stopped: it waits in the kernel (state D), or the container is frozen already.",
         "Thaw the container (lxc-unfreeze) if it is frozen; otherwise find the process with ps -eo pid,stat,wchan,comm and "
         "see to the storage or the child (vfork) that it waits for.",
         "criu#2572",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "task_traced",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Unseizable non-zombie % found, state %",),
         "A process is already being traced, and only one tracer is allowed.",
         "End strace, gdb or the crash handler that is attached to it; a sandbox such as gVisor or proot traces as well.",
         "criu#1753",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "task_ending",
-        TRANSIENT,
-        DUMP,
+        _diagnosis_types.TRANSIENT,
+        _diagnosis_types.DUMP,
         (
             "zombie % found while seizing",
             "zombie found while seizing",
@@ -58,10 +50,10 @@ TASK_RULES: tuple[Rule, ...] = (
         "Try again when fewer processes start and end; if it stays, look for a process that strace or gdb is attached to.",
         "criu#1753",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "zombie_threads",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         (
             "Zombies with threads are not supported",
             "Zombie thread not supported",
@@ -71,37 +63,37 @@ TASK_RULES: tuple[Rule, ...] = (
         "Restart that program: ps -eLo pid,lwp,stat,comm shows it in state Zl.",
         "criu/seize.c, collect_task()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "thread_stopped",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Individually stopped threads not supported",),
         "Single threads of a process are stopped, mostly by a debugger.",
         "Let them go on, and end the debugger.",
         "criu/seize.c, collect_threads()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_inside",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("The criu itself is within dumped tree.",),
         "CRIU runs below the process that it shall dump.",
         "Run the task on the host, not inside the container.",
         "compel/src/lib/infect.c, compel_wait_task()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "init_dead",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("A root task is dead",),
         "The container's init ended before CRIU reached it.",
         "Look at lxc-info and the container's own log, and start it anew.",
         "criu/cr-dump.c, dump_zombies()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "freezer_missing",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         (
             "Failed getting freezer path%",
             "Failed to freezer cgroup entry%",
@@ -112,104 +104,104 @@ TASK_RULES: tuple[Rule, ...] = (
         "stop and a start.",
         "lxc#4643",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "freeze_failed",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Unable to freeze cgroup %", "Unable to freeze tasks%", "Unable to thaw tasks%", "Unknown freezer state: %"),
         "The cgroup of the container could not be frozen in time, mostly because a process waits in the kernel (state D).",
         "Find the process with ps -eo pid,stat,wchan,comm; thaw the container (lxc-unfreeze) if it is frozen already.",
         "criu/seize.c, freeze_processes()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "dump_timeout",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Timeout reached. Try to interrupt: %", "FATAL: Unable to interrupt the current operation"),
         "CRIU did not get all processes stopped within its time.",
         "Look for a frozen container and for processes in state D; on a loaded host raise it with criu_args: [--timeout, 60].",
         "criu/cr-dump.c, alarm_handler()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "process_gone",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Unable to % %: No such process",),
         "The process to dump does not exist.",
         "Look with lxc-info whether the container runs, and try again.",
         "criu/seize.c, collect_pstree()",
-        LAST,
+        _diagnosis_types.LAST,
     ),
     # Inside the tasks
-    Rule(
+    _diagnosis_types.Rule(
         "parasite_refused",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Unable to connect a transport socket: Permission denied",),
         "An AppArmor profile inside the container keeps CRIU's code in the process (often dhclient) from talking to CRIU.",
         "Disable that profile inside the container (aa-disable), or run the container with nesting of AppArmor off.",
         "criu#552",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "parasite_killed",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("% was killed by 31 unexpectedly: %", "% was killed by 9 unexpectedly: %"),
         "A process was killed while CRIU read it: by its seccomp filter (31) or for want of memory (9).",
         "For 31 run CRIU with CAP_SYS_ADMIN so that it can suspend seccomp; for 9 raise the container's memory limit.",
         "criu/parasite-syscall.c, sigchld_handler()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "parasite_failed",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Can't infect (pid: %) with parasite", "Can't inject syscall blob (pid: %", "Can't map remote parasite map%"),
         "CRIU could not put its code into a process.",
         "Read the lines before; look for AppArmor denials in the kernel's log and for a memory limit that is used up.",
         "criu/cr-dump.c, dump_one_task()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "rseq_kernel",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("% has rseq but kernel lacks get_rseq_conf feature",),
         "A program uses restartable sequences (glibc 2.35 and newer do), and the kernel does not let CRIU read them.",
         "Use kernel 5.13 or newer, or start the programs with GLIBC_TUNABLES=glibc.pthread.rseq=0.",
         "criu#2070",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "rseq_abi",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("unsupported RSEQ ABI version = %", "Fixup rseq for % failed %"),
         "This CRIU does not know the kernel's form of restartable sequences.",
         "Apply the role stasis.lxc.criu for a newer CRIU, or start the programs with GLIBC_TUNABLES=glibc.pthread.rseq=0.",
         "criu/cr-dump.c, fixup_thread_rseq()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "uprobes",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("PID % has uprobes vma. Consider using --%", "Dumped with --%. Need to set it on restore as well."),
         "A tracer has set a probe (uprobe) in a program of the container.",
         "Stop the tracer, perf or bpftrace for instance, and restart that program; criu_args: [--allow-uprobes] keeps it.",
         "criu/proc_parse.c, handle_vma()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "sysv_outside",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         ("Task % with SysVIPC shmem map % doesn't live in IPC ns",),
         "A process uses System V shared memory of the host, since the container has no IPC namespace of its own.",
         "Take ipc out of lxc.namespace.keep and lxc.namespace.share.ipc, and start the container anew.",
         "criu/cr-dump.c, check_sysvipc_map_dump()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "sysv_partial",
-        IMPOSSIBLE,
-        DUMP,
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.DUMP,
         (
             "Sysv shmem % with a hole not supported",
             "Sysv shmem % with tail hole not supported",
@@ -222,48 +214,48 @@ TASK_RULES: tuple[Rule, ...] = (
         "criu/shmem.c, fixup_sysv_shmems()",
     ),
     # CRIU against the kernel
-    Rule(
+    _diagnosis_types.Rule(
         "track_mem",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Tracking memory is not available. Consider omitting --track-mem option.", "BUG at criu/mem.c:46"),
         "The kernel does not track changed pages (CONFIG_MEM_SOFT_DIRTY), so memory cannot be copied in rounds.",
         "Dump in one go, without pre-dump and --track-mem, or use a kernel that has it, as Debian's own.",
         "criu/config.c, check_options()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_older_than_6_13",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Unexpected rt vDSO area bounds",),
         "This CRIU is too old for the kernel: 6.13 and newer, and kernels with that change ported back, need CRIU 4.1.",
         "Apply the role stasis.lxc.criu, which installs one that fits.",
         "criu#2532",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "criu_older_than_6_16",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Can't get 1:16 opt: Operation not supported", "Can't get 1:34 opt: Operation not supported"),
         "This CRIU is too old for IP sockets on the kernel: 6.16 and newer need CRIU 4.2.",
         "Apply the role stasis.lxc.criu, which installs one that fits.",
         "criu#2705",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "sock_diag",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("Diag module missing (%", "Can't create sock diag socket%"),
         "The kernel cannot list sockets for CRIU.",
         "Load the modules unix_diag, inet_diag, tcp_diag, udp_diag, packet_diag and netlink_diag.",
         "criu/sockets.c, probe_err()",
-        SYMPTOM,
+        _diagnosis_types.SYMPTOM,
     ),
     # Copying
-    Rule(
+    _diagnosis_types.Rule(
         "parent_image",
-        CONFIGURATION,
-        DUMP,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
         (
             "Invalid parent image directory provided: %",
             "Can't link parent snapshot%",
@@ -274,10 +266,10 @@ TASK_RULES: tuple[Rule, ...] = (
         "Make a full dump, or give --prev-images-dir relative to the new image.",
         "criu/image.c, open_image_dir()",
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "page_server",
-        ENVIRONMENT,
-        BOTH,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.BOTH,
         (
             "The page server doesn't answer%",
             "Can't write to page server%",
@@ -290,20 +282,20 @@ TASK_RULES: tuple[Rule, ...] = (
         "criu/util.c, setup_tcp_client()",
         notes=("Can't connect to server %",),
     ),
-    Rule(
+    _diagnosis_types.Rule(
         "pipe_limit",
-        ENVIRONMENT,
-        DUMP,
+        _diagnosis_types.ENVIRONMENT,
+        _diagnosis_types.DUMP,
         ("tee: %", "Can't make pipe for page-pipe%", "Unable to set a pipe size%", "Can't restore pipe size%"),
         "CRIU may not make its pipes as large as it needs.",
         "Raise fs.pipe-max-size to 67108864 and set fs.pipe-user-pages-soft to 0, or run with CAP_SYS_RESOURCE.",
         "criu/page-pipe.c, ppb_alloc()",
     ),
     # cgroups
-    Rule(
+    _diagnosis_types.Rule(
         "cgroup_prefix",
-        CONFIGURATION,
-        BOTH,
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.BOTH,
         (
             "cg % shorter than path prefix %",
             "failed walking % for empty cgroups: No such file or directory",

@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _image, _names
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _files,
+    _image,
+    _names,
+)
 
 # Of every Linux file system in use; an image is staged under a somewhat longer name beside its own.
 _NAME_MAX = 255
@@ -22,24 +26,26 @@ def check(path: str) -> None:
     parents of the same kind. It must not be a mount point, since an image is put there by renaming."""
     _names.check_parents(path, "directory")
     if len(os.fsencode(os.path.basename(_image.staging_path(path)))) > _NAME_MAX:
-        raise StasisError(f"directory {path} has too long a name.", "Use a shorter one.")
+        raise _errors.StasisError(f"directory {path} has too long a name.", "Use a shorter one.")
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise StasisError(f"directory {path} cannot be read: {exc.strerror}.", "Correct the path.") from exc
+        raise _errors.StasisError(f"directory {path} cannot be read: {exc.strerror}.", "Correct the path.") from exc
     if stat.S_ISLNK(status.st_mode):
-        raise StasisError(f"directory {path} is a symbolic link.", f"Name what it points to: {os.path.realpath(path)}.")
+        raise _errors.StasisError(
+            f"directory {path} is a symbolic link.", f"Name what it points to: {os.path.realpath(path)}."
+        )
     if not stat.S_ISDIR(status.st_mode):
-        raise StasisError(f"directory {path} is not a directory.", "Name another path; it is made by the task.")
+        raise _errors.StasisError(f"directory {path} is not a directory.", "Name another path; it is made by the task.")
     if os.path.realpath(path) in _files.mount_points():
-        raise StasisError(
+        raise _errors.StasisError(
             f"directory {path} is a mount point.", "Name a directory below it, for example one per container."
         )
     if status.st_uid != 0:
-        raise StasisError(
+        raise _errors.StasisError(
             f"directory {path} belongs to uid {status.st_uid}.", "It holds a container's memory; make it root's."
         )
     if status.st_mode & 0o022:
-        raise StasisError(f"directory {path} can be written by others than root.", f"Run chmod 700 {path}.")
+        raise _errors.StasisError(f"directory {path} can be written by others than root.", f"Run chmod 700 {path}.")

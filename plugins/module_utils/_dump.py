@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _ahead,
+    _argspec,
+    _attempts,
     _autostart,
     _cgroup_tree,
     _cgroup_yard,
@@ -24,11 +26,13 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _criu_run,
     _criu_stats,
     _device_rules,
+    _errors,
     _exe_links,
     _files,
     _image,
     _incoming,
     _journal,
+    _manifest,
     _mend,
     _nic_records,
     _nics,
@@ -38,11 +42,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _surroundings,
     _workspace,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._manifest import Manifest
 
 # LXC's teardown after CRIU has killed the tasks: removes cgroups, runs the stop hooks of the configuration.
 _TEARDOWN_SECONDS = 60.0
@@ -65,11 +64,11 @@ class DumpOrder:
 
 def dump(
     runner: _runner.Runner,
-    container: Container,
-    wanted: Wanted,
+    container: _container.Container,
+    wanted: _argspec.Wanted,
     order: DumpOrder,
     locks: t.Sequence[int],
-) -> tuple[Manifest, list[str]]:
+) -> tuple[_manifest.Manifest, list[str]]:
     """Dump, wait for LXC's teardown where the container is to stop, seal, publish.
 
     Returns the manifest and warnings. Raises RunError with `log_path`, `log_errors`, `rc` and `command`; then
@@ -99,7 +98,7 @@ def dump(
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
         mended = _mend.after_dump(journal, container, runner)
-        if isinstance(exc, StasisError):
+        if isinstance(exc, _errors.StasisError):
             exc.data["recovered"] = mended
         _image.discard(wanted.directory)
         if inhibited:
@@ -121,7 +120,9 @@ def dump(
     return manifest, warnings
 
 
-def _begin(container: Container, wanted: Wanted, order: DumpOrder, work: _workspace.Workspace) -> _journal.Journal:
+def _begin(
+    container: _container.Container, wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Workspace
+) -> _journal.Journal:
     init = container.init
     journal = _journal.Journal(
         _journal.DUMP,
@@ -140,7 +141,7 @@ def _begin(container: Container, wanted: Wanted, order: DumpOrder, work: _worksp
     return journal
 
 
-def _record_cgroups(container: Container, staging: str) -> list[str]:
+def _record_cgroups(container: _container.Container, staging: str) -> list[str]:
     """Write down what CRIU does not: the v2 cgroups, and the rules about device nodes. Returns what could not be."""
     unified = _cgroup_tree.unified(container.cgroups)
     text = _cgroup_tree.record(_cgroup_tree.observe(unified)) if unified else ""
@@ -176,7 +177,7 @@ def finish(
     fingerprint: t.Mapping[str, t.Any] | None,
     sign: t.Callable[[bytes], bytes] | None = None,
     ahead: _ahead.Ahead | None = None,
-) -> Manifest:
+) -> _manifest.Manifest:
     """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed.
 
     sign, ahead: as for _image.seal().
@@ -192,11 +193,11 @@ def finish(
     try:
         sealed = _image.seal(staging, manifest, sign, ahead)
         _image.publish(directory)
-    except (OSError, StasisError) as exc:
-        why = exc.what if isinstance(exc, StasisError) else f"{exc.strerror or exc}."
+    except (OSError, _errors.StasisError) as exc:
+        why = exc.what if isinstance(exc, _errors.StasisError) else f"{exc.strerror or exc}."
         # While the container runs on, the next run dumps it anew, see _recover.
         then = "it completes the checkpoint" if draft.get("stopped") else "it makes a new checkpoint"
-        raise StasisError(
+        raise _errors.StasisError(
             f"The dump is complete in {staging}, but could not be put in its place: {why}",
             f"Put that right and run the task again: {then}.",
         ) from exc
@@ -205,8 +206,8 @@ def finish(
 
 def _run_criu(
     runner: _runner.Runner,
-    container: Container,
-    wanted: Wanted,
+    container: _container.Container,
+    wanted: _argspec.Wanted,
     order: DumpOrder,
     work: _workspace.Workspace,
     staging: str,
@@ -258,12 +259,12 @@ def _hearing(runner: _runner.Runner) -> dict[str, str]:
 def _failure(
     runner: _runner.Runner,
     done: _runner.Completed,
-    container: Container,
-    wanted: Wanted,
+    container: _container.Container,
+    wanted: _argspec.Wanted,
     work: _workspace.Workspace,
     staging: str,
     committed: bool,
-) -> StasisError:
+) -> _errors.StasisError:
     from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
 
     log = _workspace.read_text(os.path.join(staging, "dump.log"))
@@ -281,7 +282,7 @@ def _failure(
         cause = _criu_run.cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
     fate, as_before = _fate(runner, container)
-    return RunError(
+    return _attempts.RunError(
         f"{wanted.name} was not dumped. {cause}",
         f"{fate} {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
         diagnoses=diagnoses,
@@ -293,11 +294,11 @@ def _failure(
     )
 
 
-def _fate(runner: _runner.Runner, container: Container) -> tuple[str, bool]:
+def _fate(runner: _runner.Runner, container: _container.Container) -> tuple[str, bool]:
     """What has become of a container that was not dumped, in a sentence; and whether it is as it was before."""
     if container.init is None or not container.init.alive:
         return "The container's init is gone.", False
-    with contextlib.suppress(StasisError):
+    with contextlib.suppress(_errors.StasisError):
         state, _pid = _container.query(runner, container.name, container.lxc_path)
         faults = _nics.attached(container.nics, runner)
         if state == _container.RUNNING and not faults:

@@ -17,7 +17,9 @@ import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -115,7 +117,7 @@ def make_directories(path: str) -> None:
                 os.mkdir(directory, 0o700)
                 sync_directory(os.path.dirname(directory))
     except OSError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{path} cannot be created: {exc.strerror}.", "Make its file system writable, or choose another directory."
         ) from exc
 
@@ -132,7 +134,7 @@ def refuse_mounts(path: str) -> None:
     real = os.path.realpath(path)
     for point in sorted(mount_points()):
         if point == real or point.startswith(real + "/"):
-            raise StasisError(f"Something is mounted at {point}.", "Unmount it, then run the task again.")
+            raise _errors.StasisError(f"Something is mounted at {point}.", "Unmount it, then run the task again.")
 
 
 def remove_tree(path: str) -> None:
@@ -147,4 +149,4 @@ def remove_tree(path: str) -> None:
         shutil.rmtree(path)
     except OSError as exc:
         hint = "Free space or remount the file system." if exc.errno in (errno.EROFS, errno.ENOSPC) else "Look into it."
-        raise StasisError(f"{path} could not be removed: {exc.strerror}.", hint) from exc
+        raise _errors.StasisError(f"{path} could not be removed: {exc.strerror}.", hint) from exc

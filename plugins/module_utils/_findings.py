@@ -10,8 +10,10 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import Allowances, CriuOptions, allowances
-from ansible_collections.stasis.lxc.plugins.module_utils._proc import Mount, Task
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _criu_command,
+    _proc,
+)
 
 BLOCKS = "blocks"
 MAY_FAIL = "may fail"
@@ -41,12 +43,12 @@ class Options:
     stop: bool = False
     autostart: str = "refuse"
     directory: str = ""
-    criu: CriuOptions = field(default_factory=CriuOptions)
+    criu: _criu_command.CriuOptions = field(default_factory=_criu_command.CriuOptions)
 
     @property
-    def allows(self) -> Allowances:
+    def allows(self) -> _criu_command.Allowances:
         """What the further arguments for CRIU allow."""
-        return allowances(self.criu.criu_args)
+        return _criu_command.allowances(self.criu.criu_args)
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class Facts:
     criu_bpf: whether CRIU was built to dump BPF maps.
     """
 
-    tasks: tuple[Task, ...]
-    mounts: tuple[Mount, ...] = ()
-    host_mounts: tuple[Mount, ...] = ()
+    tasks: tuple[_proc.Task, ...]
+    mounts: tuple[_proc.Mount, ...] = ()
+    host_mounts: tuple[_proc.Mount, ...] = ()
     mount_ids: frozenset[int] = frozenset()
     cgroup_files: t.Mapping[str, str] = field(default_factory=dict)
     own_namespaces: t.Mapping[str, str] = field(default_factory=dict)
@@ -93,7 +95,7 @@ class Facts:
     criu_bpf: bool = False
 
     @property
-    def init(self) -> Task:
+    def init(self) -> _proc.Task:
         """The container's first process."""
         return self.tasks[0]
 

@@ -11,11 +11,13 @@ import os
 import re
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _names
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
-from ansible_collections.stasis.lxc.plugins.module_utils._install_record import AGAIN, InstallRecord
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _files,
+    _install_record,
+    _names,
+    _runner,
+)
 
 _VERSION = re.compile(r"^Version:\s*([0-9][0-9A-Za-z.+~-]*)\s*$", re.MULTILINE)
 _GIT_ID = re.compile(r"^GitID:\s*(\S+)\s*$", re.MULTILINE)
@@ -44,10 +46,12 @@ class Host:
 
 def boot_id(proc: str = "/proc") -> str:
     """What names this boot of the host: pids and start times are counted anew in each (random(4))."""
-    return text_of(os.path.join(proc, "sys/kernel/random/boot_id")).strip()
+    return _files.text_of(os.path.join(proc, "sys/kernel/random/boot_id")).strip()
 
 
-def observe(runner: Runner, criu_path: str | None, record: InstallRecord | None, *, proc: str = "/proc") -> Host:
+def observe(
+    runner: _runner.Runner, criu_path: str | None, record: _install_record.InstallRecord | None, *, proc: str = "/proc"
+) -> Host:
     """Look at the host. Runs CRIU once, where there is one, and lxc-checkpoint once.
 
     criu_path: the option of that name, None or "" where it is not set. record: None where the role was not applied.
@@ -59,9 +63,9 @@ def observe(runner: Runner, criu_path: str | None, record: InstallRecord | None,
     return Host(
         kernel=name.release,
         architecture=name.machine,
-        cpu=_first(_CPU_MODEL, text_of(os.path.join(proc, "cpuinfo"))),
+        cpu=_first(_CPU_MODEL, _files.text_of(os.path.join(proc, "cpuinfo"))),
         boot_id=boot_id(proc),
-        uptime=float((text_of(os.path.join(proc, "uptime")).split() or ["0"])[0]),
+        uptime=float((_files.text_of(os.path.join(proc, "uptime")).split() or ["0"])[0]),
         criu_path=path,
         criu_version=version,
         criu_git_id=git_id,
@@ -70,7 +74,7 @@ def observe(runner: Runner, criu_path: str | None, record: InstallRecord | None,
     )
 
 
-def resolve_criu(criu_path: str | None, record: InstallRecord | None) -> str:
+def resolve_criu(criu_path: str | None, record: _install_record.InstallRecord | None) -> str:
     """The CRIU to use: the option's, else the install record's, else none (""). Never one by chance from PATH.
 
     Raises StasisError where it is not an absolute path to an executable that only root can write: CRIU runs as
@@ -84,8 +88,8 @@ def resolve_criu(criu_path: str | None, record: InstallRecord | None) -> str:
         return ""
     try:
         _names.check_owned(record.criu_path, "The CRIU that the role installed,", executable=True)
-    except StasisError as exc:
-        raise StasisError(exc.what, AGAIN) from exc
+    except _errors.StasisError as exc:
+        raise _errors.StasisError(exc.what, _install_record.AGAIN) from exc
     return record.criu_path
 
 
@@ -94,19 +98,19 @@ def parse_criu_version(text: str) -> tuple[str, str]:
     return _first(_VERSION, text), _first(_GIT_ID, text)
 
 
-def _ask_criu(runner: Runner, path: str) -> tuple[str, str]:
+def _ask_criu(runner: _runner.Runner, path: str) -> tuple[str, str]:
     # A broken default.conf would make even this call fail.
     try:
         said = runner.run([path, "--no-default-config", "--version"], timeout=_TIMEOUT)
-    except StasisError:
+    except _errors.StasisError:
         return "", ""
     return parse_criu_version(said.stdout) if said.rc == 0 else ("", "")
 
 
-def _ask_lxc(runner: Runner) -> str:
+def _ask_lxc(runner: _runner.Runner) -> str:
     try:
         said = runner.run(["lxc-checkpoint", "--version"], timeout=_TIMEOUT)
-    except StasisError:
+    except _errors.StasisError:
         return ""
     match = _LXC_VERSION.match(said.stdout.strip()) if said.rc == 0 else None
     return match.group(0) if match else ""

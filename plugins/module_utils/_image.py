@@ -17,9 +17,14 @@ import stat
 import typing as t
 from dataclasses import dataclass, replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _ahead, _files, _integrity, _manifest
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _ahead,
+    _errors,
+    _files,
+    _freshness,
+    _integrity,
+    _manifest,
+)
 
 ABSENT = "absent"
 STAGING = "staging"
@@ -52,7 +57,7 @@ class Image:
     state: str
     manifest: _manifest.Manifest | None = None
     draft: dict[str, t.Any] | None = None
-    consumed: tuple[Consumed, ...] = ()
+    consumed: tuple[_freshness.Consumed, ...] = ()
     fingerprint: dict[str, t.Any] | None = None
     problem: str = ""
 
@@ -110,7 +115,7 @@ def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
         return Image(path, UNTRUSTED, problem=problem)
     try:
         manifest = _manifest.parse(data.decode("utf-8", "replace"), where)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return Image(path, DAMAGED, problem=exc.what)
     override = _read_json(os.path.join(path, FINGERPRINT))
     if not _manifest.is_fingerprint(override):
@@ -133,14 +138,14 @@ def verify(image: Image, level: str = _integrity.FULL) -> list[str]:
     return _integrity.faults(image.path, image.manifest, level)
 
 
-def parse_consumed(text: str) -> list[Consumed]:
+def parse_consumed(text: str) -> list[_freshness.Consumed]:
     """From the hook's records: `restored BOOT PID START UPTIME`; `undone BOOT PID START` takes one back."""
-    found: list[Consumed] = []
+    found: list[_freshness.Consumed] = []
     for line in text.splitlines():
         words = line.split()
         if len(words) < 4 or not (words[2].isdigit() and words[3].isdigit()):
             continue
-        record = Consumed(words[1], int(words[2]), int(words[3]))
+        record = _freshness.Consumed(words[1], int(words[2]), int(words[3]))
         if words[0] == "restored":
             found.append(record)
         elif words[0] == "undone" and record in found:
@@ -157,12 +162,12 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
         _files.write_durably(os.path.join(staging, DRAFT), json.dumps(draft, indent=1, sort_keys=True) + "\n")
         _files.sync_directory(os.path.dirname(staging))
     except FileExistsError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{staging} is in the way, and is not what an interrupted run of this container leaves.",
             "Look into it, then move or remove it.",
         ) from exc
     except OSError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{staging} cannot be written: {exc.strerror}.",
             "Make the file system writable, or choose another directory.",
         ) from exc
@@ -189,7 +194,9 @@ def seal(
             parent = _integrity.describe_parent(staging)
             continue
         if not entry.is_file(follow_symlinks=False):
-            raise StasisError(f"CRIU left {entry.name} in the image, which is not a regular file.", "Report this.")
+            raise _errors.StasisError(
+                f"CRIU left {entry.name} in the image, which is not a regular file.", "Report this."
+            )
         if stat.S_IMODE(entry.stat(follow_symlinks=False).st_mode) != _PRIVATE:
             os.chmod(entry.path, _PRIVATE)
         names.append(entry.name)

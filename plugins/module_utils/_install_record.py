@@ -13,8 +13,10 @@ import os
 import typing as t
 from dataclasses import dataclass, fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _names
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _names,
+)
 
 RECORD_PATH = "/etc/stasis/lxc.json"
 FORMAT = 1
@@ -56,15 +58,15 @@ def read(path: str = RECORD_PATH) -> InstallRecord | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise StasisError(f"The install record {path} cannot be read: {exc.strerror}.", AGAIN) from exc
+        raise _errors.StasisError(f"The install record {path} cannot be read: {exc.strerror}.", AGAIN) from exc
     except ValueError as exc:
-        raise StasisError(f"The install record {path} is damaged.", AGAIN) from exc
+        raise _errors.StasisError(f"The install record {path} is damaged.", AGAIN) from exc
     if not isinstance(content, dict):
-        raise StasisError(f"The install record {path} is damaged.", AGAIN)
+        raise _errors.StasisError(f"The install record {path} is damaged.", AGAIN)
     for key, ours in (("format", FORMAT), ("protocol", PROTOCOL)):
         theirs = content.get(key)
         if isinstance(theirs, bool) or theirs != ours:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"The install record {path} has {key} {theirs!r}, and this version of stasis.lxc needs {ours}.", AGAIN
             )
     return _record(content, path)
@@ -84,24 +86,24 @@ def verify(record: InstallRecord) -> None:
             with open(path, "rb") as stream:
                 found = hashlib.sha256(stream.read()).hexdigest()
         except OSError as exc:
-            raise StasisError(f"{what} {path} cannot be read: {exc.strerror}.", AGAIN) from exc
+            raise _errors.StasisError(f"{what} {path} cannot be read: {exc.strerror}.", AGAIN) from exc
         if found != digest:
-            raise StasisError(f"{what} {path} is not the one that the role installed.", AGAIN)
+            raise _errors.StasisError(f"{what} {path} is not the one that the role installed.", AGAIN)
 
 
 def _owned(path: str, what: str, *, executable: bool = False) -> None:
     try:
         _names.check_owned(path, what, executable=executable)
-    except StasisError as exc:
-        raise StasisError(exc.what, AGAIN) from exc
+    except _errors.StasisError as exc:
+        raise _errors.StasisError(exc.what, AGAIN) from exc
 
 
 def _record(content: dict[str, t.Any], path: str) -> InstallRecord:
     words = [field.name for field in fields(InstallRecord) if field.name not in ("format", "protocol")]
     for word in words:
         if not isinstance(content.get(word), str):
-            raise StasisError(f"The install record {path} is damaged: it has no {word}.", AGAIN)
+            raise _errors.StasisError(f"The install record {path} is damaged: it has no {word}.", AGAIN)
     for word in ("criu_path", "hook", "launcher"):
         if not os.path.isabs(content[word]) or "\0" in content[word]:
-            raise StasisError(f"The install record {path} is damaged: {word} is not an absolute path.", AGAIN)
+            raise _errors.StasisError(f"The install record {path} is damaged: {word} is not an absolute path.", AGAIN)
     return InstallRecord(FORMAT, PROTOCOL, **{word: content[word] for word in words})

@@ -15,8 +15,10 @@ import threading
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _manifest
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _manifest,
+)
 
 NONE = "none"
 SIZE = "size"
@@ -75,7 +77,7 @@ def identity(path: str) -> Identity | None:
 def _size(path: str) -> int:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise StasisError(f"{path} is not a regular file.", "Make a new checkpoint.")
+        raise _errors.StasisError(f"{path} is not a regular file.", "Make a new checkpoint.")
     return status.st_size
 
 
@@ -162,7 +164,7 @@ def _content_faults(directory: str, listed: t.Mapping[str, Entry]) -> list[str]:
         now = hash_files(directory, listed)
     except OSError as exc:
         return [f"{os.path.basename(str(exc.filename or directory))} cannot be read: {exc.strerror}."]
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return [exc.what]
     return [
         f"{name} has another content than the manifest says." for name, entry in listed.items() if now[name] != entry
@@ -203,7 +205,7 @@ def _chain_faults(directory: str, sha256: str, level: str, what: str) -> list[st
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             return [f"{what} is not the checkpoint that this one was made on."]
         manifest = _manifest.parse(data.decode("utf-8", "replace"), where)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return [f"{what}: {exc.what}"]
     return [f"{what}: {fault}" for fault in faults(directory, manifest, level)]
 
@@ -233,7 +235,7 @@ def describe_parent(directory: str) -> dict[str, str]:
     sibling = parent_directory(directory, link)
     data = read_regular(os.path.join(sibling, _manifest.NAME)) if sibling else None
     if data is None:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{_manifest.PARENT} leads to {link!r}, which is no checkpoint beside this one.", "Report this."
         )
     return {"link": link, "sha256": hashlib.sha256(data).hexdigest()}

@@ -13,9 +13,11 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
     _autostart,
     _cgroups,
     _container,
+    _errors,
     _image,
     _journal,
     _leftovers,
@@ -25,18 +27,15 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _recover,
     _restore,
     _rootfs,
+    _runner,
     _systemd,
     _workspace,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
-from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 
-def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -> tuple[Container, list[str]]:
+def recover(
+    wanted: _argspec.Wanted, runner: _runner.Runner, trust: _image.Trust | None, *, act: bool
+) -> tuple[_container.Container, list[str]]:
     """The container as it is, after all that was mended; and a line for each thing that was, or without `act` would be."""
     journal = _journal.read(wanted.name, wanted.lxc_path)
     told = _wait(journal, wanted, runner, act=act) if journal else []
@@ -64,7 +63,9 @@ def recover(wanted: Wanted, runner: Runner, trust: Trust | None, *, act: bool) -
     return container, told
 
 
-def foreseen(wanted: Wanted, container: Container | None, trust: Trust | None, level: str) -> Image:
+def foreseen(
+    wanted: _argspec.Wanted, container: _container.Container | None, trust: _image.Trust | None, level: str
+) -> _image.Image:
     """The image that recover() will have put at the directory: what check mode plans with."""
     image = _recover.foreseen(wanted.directory, wanted.name, wanted.lxc_path, container, trust, level)
     journal = _journal.read(wanted.name, wanted.lxc_path)
@@ -73,7 +74,7 @@ def foreseen(wanted: Wanted, container: Container | None, trust: Trust | None, l
     return _undone(journal, container, image) or image
 
 
-def awaited_links(wanted: Wanted, container: Container) -> frozenset[str]:
+def awaited_links(wanted: _argspec.Wanted, container: _container.Container) -> frozenset[str]:
     """The files of the image, as paths inside, that are missing now and that recover() would link again: for check mode."""
     journal = _journal.read(wanted.name, wanted.lxc_path)
     rootfs = container.rootfs.backing
@@ -82,7 +83,7 @@ def awaited_links(wanted: Wanted, container: Container) -> frozenset[str]:
     return frozenset(_link_remaps.missing(journal.links, rootfs))
 
 
-def _wait(journal: Journal, wanted: Wanted, runner: Runner, *, act: bool) -> list[str]:
+def _wait(journal: _journal.Journal, wanted: _argspec.Wanted, runner: _runner.Runner, *, act: bool) -> list[str]:
     """Let what goes on without its module come to its end; it has a deadline of its own, which the hook keeps."""
 
     def runs() -> bool:
@@ -96,25 +97,27 @@ def _wait(journal: Journal, wanted: Wanted, runner: Runner, *, act: bool) -> lis
         return [line]
     names = ", ".join(f"{one.command} (pid {one.pid})" for one in left)
     if not _mend.kill(left):
-        raise StasisError(f"{names} of an interrupted {journal.action} do not end.", "Look into it.")
+        raise _errors.StasisError(f"{names} of an interrupted {journal.action} do not end.", "Look into it.")
     return [f"killed what an interrupted {journal.action} had left and did not end: {names}"]
 
 
-def _await_teardown(journal: Journal) -> None:
+def _await_teardown(journal: _journal.Journal) -> None:
     """Of a container that was dumped and has died. LXC calls it stopped before its post-stop hooks have run."""
-    init = Process(journal.init_pid, journal.init_start)
+    init = _container.Process(journal.init_pid, journal.init_start)
     if journal.action == _journal.DUMP and journal.monitor_pid and not init.alive:
-        _container.wait_gone(Process(journal.monitor_pid, journal.monitor_start))
+        _container.wait_gone(_container.Process(journal.monitor_pid, journal.monitor_start))
 
 
-def _mend_all(journal: Journal | None, container: Container, runner: Runner, *, act: bool) -> list[str]:
+def _mend_all(
+    journal: _journal.Journal | None, container: _container.Container, runner: _runner.Runner, *, act: bool
+) -> list[str]:
     init = container.init
     if init is None:
         if container.state != _container.STOPPED:
             return []
         left = _leftovers.of_stopped(journal, container, time.time())
         if left.unsupervised:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{_mend.unsupervised(left, container.name)}.",
                 "Save what it holds, end its processes, and run the task again.",
             )
@@ -131,7 +134,9 @@ def _mend_all(journal: Journal | None, container: Container, runner: Runner, *, 
     return told
 
 
-def _autostart_again(journal: Journal, container: Container, runner: Runner, *, act: bool) -> list[str]:
+def _autostart_again(
+    journal: _journal.Journal, container: _container.Container, runner: _runner.Runner, *, act: bool
+) -> list[str]:
     """A dump that was to stop the container has switched its autostart off; but it has not been dumped."""
     init = container.init
     if not journal.inhibit or init is None or (init.pid, init.start) != (journal.init_pid, journal.init_start):
@@ -141,19 +146,21 @@ def _autostart_again(journal: Journal, container: Container, runner: Runner, *, 
     return [f"switched the autostart of {container.name} on again, which an interrupted dump had switched off"]
 
 
-def _subjects(journal: Journal) -> list[tuple[int, int]]:
+def _subjects(journal: _journal.Journal) -> list[tuple[int, int]]:
     """Pid and start time of the inits that the run was about."""
     if journal.action == _journal.DUMP:
         return [(journal.init_pid, journal.init_start)]
     return [(one.init_pid, one.init_start) for one in _records(journal)]
 
 
-def _records(journal: Journal) -> list[t.Any]:
+def _records(journal: _journal.Journal) -> list[t.Any]:
     text = _workspace.read_text(os.path.join(journal.directory, _image.CONSUMED))
     return _image.parse_consumed(text)[journal.consumed :]
 
 
-def _restored(journal: Journal, container: Container, runner: Runner, *, act: bool) -> list[str]:
+def _restored(
+    journal: _journal.Journal, container: _container.Container, runner: _runner.Runner, *, act: bool
+) -> list[str]:
     """Complete an interrupted restore whose container runs, or take back what one that ran nothing has written."""
     if journal.action != _journal.RESTORE:
         return []
@@ -186,7 +193,7 @@ def _restored(journal: Journal, container: Container, runner: Runner, *, act: bo
     return [f"took back what an interrupted restore had written to {journal.directory} before anything ran"]
 
 
-def _undone(journal: Journal, container: Container, image: Image) -> Image | None:
+def _undone(journal: _journal.Journal, container: _container.Container, image: _image.Image) -> _image.Image | None:
     """The image as it is once an interrupted restore is taken back; None where there is none, or something ran."""
     if journal.action != _journal.RESTORE or container.state != _container.STOPPED or image.state != _image.SEALED:
         return None

@@ -17,8 +17,11 @@ import os
 import typing as t
 from dataclasses import asdict, dataclass, field, fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _workspace
-from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+    _nics,
+    _workspace,
+)
 
 DUMP = "dump"
 RESTORE = "restore"
@@ -53,15 +56,15 @@ class Journal:
     consumed: int = 0
     links: t.Mapping[str, int] = field(default_factory=dict)
 
-    def network(self) -> list[Nic]:
+    def network(self) -> list[_nics.Nic]:
         """The NICs, as they were observed."""
-        known = {one.name for one in fields(Nic)}
+        known = {one.name for one in fields(_nics.Nic)}
         found = []
         for one in self.nics:
             values: dict[str, t.Any] = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in one.items() if key in known
             }
-            found.append(Nic(**values))
+            found.append(_nics.Nic(**values))
         return found
 
 

@@ -18,17 +18,15 @@ import typing as t
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _container,
+    _errors,
+    _files,
+    _journal,
     _link_remaps,
     _nics,
+    _runner,
     _scratch_mounts,
     _tcp_repair,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
-from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
-from ansible_collections.stasis.lxc.plugins.module_utils._tcp_repair import Repaired
 
 # The names that CRIU gives. Root in the container can give others, and nft reads its arguments as a script.
 _TABLE = re.compile(r"^table (\w+) (CRIU(?:-[\w-]+)?)$", re.MULTILINE | re.ASCII)
@@ -55,21 +53,21 @@ class Left(t.NamedTuple):
     """
 
     detached: tuple[str, ...] = ()
-    repair: tuple[Repaired, ...] = ()
+    repair: tuple[_tcp_repair.Repaired, ...] = ()
     tables: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     scratch: tuple[str, ...] = ()
-    halted: tuple[Process, ...] = ()
-    half_restored: tuple[Process, ...] = ()
-    unsupervised: tuple[Process, ...] = ()
+    halted: tuple[_container.Process, ...] = ()
+    half_restored: tuple[_container.Process, ...] = ()
+    unsupervised: tuple[_container.Process, ...] = ()
     cgroups: tuple[str, ...] = ()
     missing: tuple[tuple[str, int], ...] = ()
     ghosts: tuple[str, ...] = ()
     temporary: tuple[str, ...] = ()
 
 
-def of_running(journal: Journal, container: Container, runner: Runner) -> Left:
+def of_running(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> Left:
     """In a container that runs although CRIU was killed while it held the tasks."""
     init = container.init
     if init is None:
@@ -88,11 +86,11 @@ def of_running(journal: Journal, container: Container, runner: Runner) -> Left:
     )
 
 
-def of_stopped(journal: Journal | None, container: Container, now: float) -> Left:
+def of_stopped(journal: _journal.Journal | None, container: _container.Container, now: float) -> Left:
     """Around a container that LXC calls stopped. now: seconds since the epoch."""
     if journal is None or journal.action != "restore":
         return Left(cgroups=tuple(empty_cgroups(container, _OLD_SECONDS, now)))
-    log = text_of(os.path.join(journal.work, "restore.log"))
+    log = _files.text_of(os.path.join(journal.work, "restore.log"))
     half = half_restored(container)
     killed = [one for one in half if one.killed]
     if killed:
@@ -114,7 +112,7 @@ def of_stopped(journal: Journal | None, container: Container, now: float) -> Lef
     )
 
 
-def _began(journal: Journal) -> float:
+def _began(journal: _journal.Journal) -> float:
     """When the restore began, in seconds since the epoch; the hook writes into the directory of the run later."""
     return os.stat(os.path.join(journal.work, "argv")).st_mtime
 
@@ -137,7 +135,7 @@ def resumed(log: str) -> bool:
     return _RESUMED in log
 
 
-def of_run(work: str, proc: str = "/proc") -> list[Process]:
+def of_run(work: str, proc: str = "/proc") -> list[_container.Process]:
     """Every process that a run has started and that is still there, known by its environment."""
     mark = f"STASIS_WORK={work}".encode()
     found = []
@@ -154,7 +152,7 @@ def of_run(work: str, proc: str = "/proc") -> list[Process]:
     return found
 
 
-def half_restored(container: Container) -> list[Process]:
+def half_restored(container: _container.Container) -> list[_container.Process]:
     """The tasks in the payload cgroups of a container which no LXC supervises.
 
     A container of the same name below another lxc_path has cgroups of that name too; its init has a monitor.
@@ -164,7 +162,7 @@ def half_restored(container: Container) -> list[Process]:
         if "lxc.payload." in folder:
             for top, _folders_in_it, files in os.walk(folder):
                 if "cgroup.procs" in files:
-                    members |= {int(word) for word in text_of(os.path.join(top, "cgroup.procs")).split()}
+                    members |= {int(word) for word in _files.text_of(os.path.join(top, "cgroup.procs")).split()}
     found = []
     for pid in sorted(members - {0}):
         ancestor = pid
@@ -176,16 +174,18 @@ def half_restored(container: Container) -> list[Process]:
     return found
 
 
-def empty_cgroups(container: Container, age: float, now: float, ignore: t.AbstractSet[int] = frozenset()) -> list[str]:
+def empty_cgroups(
+    container: _container.Container, age: float, now: float, ignore: t.AbstractSet[int] = frozenset()
+) -> list[str]:
     """LXC's cgroups for a container in which nobody is, the deepest first.
 
     age: seconds that they are old at least. ignore: pids that will have gone.
     """
     found = []
     for folder in _folders(container):
-        trees = [top for top, _inside, _files in os.walk(folder, topdown=False)]
+        trees = [top for top, _, _ in os.walk(folder, topdown=False)]
         with contextlib.suppress(OSError):
-            members = {int(word) for top in trees for word in text_of(os.path.join(top, "cgroup.procs")).split()}
+            members = {int(word) for top in trees for word in _files.text_of(os.path.join(top, "cgroup.procs")).split()}
             if now - os.stat(folder).st_ctime >= age and not any(_is_there(pid) for pid in members - ignore):
                 found += trees
     return found
@@ -196,7 +196,7 @@ def _is_there(pid: int) -> bool:
     return pid == 0 or _container.process(pid) is not None
 
 
-def _folders(container: Container) -> list[str]:
+def _folders(container: _container.Container) -> list[str]:
     """Also those with a number, which LXC adds where the name is taken; but web-1 may be another container beside web."""
     pattern = re.compile(rf"lxc\.(?:payload|monitor|pivot)\.({re.escape(container.name)}(-[0-9]+)?)\Z")
 
@@ -207,7 +207,7 @@ def _folders(container: Container) -> list[str]:
         )
 
     found = []
-    for mount in sorted(set(_cgroups.parse_mounts(text_of("/proc/self/mountinfo")).values())):
+    for mount in sorted(set(_cgroups.parse_mounts(_files.text_of("/proc/self/mountinfo")).values())):
         with contextlib.suppress(OSError):
             found += [os.path.join(mount, one) for one in sorted(os.listdir(mount)) if is_its(one)]
     return found
@@ -215,7 +215,7 @@ def _folders(container: Container) -> list[str]:
 
 def _is_lxc(pid: int) -> bool:
     # A monitor calls itself so, whatever program has started it; lxc-attach does not.
-    if text_of(f"/proc/{pid}/cmdline").startswith("[lxc monitor]"):
+    if _files.text_of(f"/proc/{pid}/cmdline").startswith("[lxc monitor]"):
         return True
     try:
         return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("lxc-")
@@ -223,7 +223,7 @@ def _is_lxc(pid: int) -> bool:
         return False
 
 
-def detached(nics: t.Sequence[_nics.Nic], runner: Runner) -> list[str]:
+def detached(nics: t.Sequence[_nics.Nic], runner: _runner.Runner) -> list[str]:
     """What of the veths is not as recorded, also of what the hook changes while they are out of their bridges."""
     return _nics.attached(nics, runner) + _switched(nics)
 
@@ -234,32 +234,32 @@ def _switched(nics: t.Sequence[_nics.Nic], proc: str = "/proc") -> list[str]:
     for nic in nics:
         for key, value in nic.sysctls.items():
             family, _space, name = key.rpartition(" ")
-            now = text_of(f"{proc}/sys/net/{family}/conf/{nic.veth}/{name}").strip()
+            now = _files.text_of(f"{proc}/sys/net/{family}/conf/{nic.veth}/{name}").strip()
             if now and now != value:
                 found.append(f"{nic.name}: {name} of its host side {nic.veth} is {now}, not {value}.")
     return found
 
 
-def _firewall(init_pid: int, runner: Runner) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _firewall(init_pid: int, runner: _runner.Runner) -> tuple[tuple[str, ...], tuple[str, ...]]:
     inside = ["nsenter", f"--net=/proc/{init_pid}/ns/net"]
     tables: list[str] = []
     chains: list[str] = []
     # Who has no nft or no iptables has no table of theirs.
-    with contextlib.suppress(StasisError):
+    with contextlib.suppress(_errors.StasisError):
         listed = runner.run([*inside, "nft", "list", "tables"])
         tables = [f"{family} {name}" for family, name in _TABLE.findall(listed.stdout)]
     for program in ("iptables", "ip6tables"):
-        with contextlib.suppress(StasisError):
+        with contextlib.suppress(_errors.StasisError):
             listed = runner.run([*inside, program, "-w", "-S", "CRIU"])
             chains += [program] if listed.rc == 0 else []
     return tuple(tables), tuple(chains)
 
 
-def _halted(pids: t.Iterable[int]) -> list[Process]:
+def _halted(pids: t.Iterable[int]) -> list[_container.Process]:
     found = []
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            text = text_of(f"/proc/{pid}/stat")
+            text = _files.text_of(f"/proc/{pid}/stat")
             one = _container.process(pid)
             if one is not None and text[text.rindex(")") + 2] in "Tt":
                 found.append(one)

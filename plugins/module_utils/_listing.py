@@ -11,8 +11,11 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _image, _names
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _image,
+    _names,
+)
 
 
 def listing(path: str, *, verify: bool, trust: _image.Trust | None = None) -> list[dict[str, t.Any]]:
@@ -25,11 +28,11 @@ def listing(path: str, *, verify: bool, trust: _image.Trust | None = None) -> li
     try:
         device = os.lstat(path).st_dev
     except OSError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"path {path} cannot be read: {exc.strerror}.", "Name a directory on the managed host."
         ) from exc
     if not os.path.isdir(path) or os.path.islink(path):
-        raise StasisError(
+        raise _errors.StasisError(
             f"path {path} is not a directory.", "Name a checkpoint, or a directory with checkpoints in it."
         )
     found = []
@@ -55,7 +58,7 @@ def _device(path: str) -> int:
 def _refuse(error: OSError) -> None:
     if isinstance(error, FileNotFoundError):
         return
-    raise StasisError(
+    raise _errors.StasisError(
         f"{error.filename} cannot be read: {error.strerror}.", "Run the task as root (become: true)."
     ) from error
 

@@ -13,7 +13,9 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 AUTOSTART_BEGIN = "# BEGIN stasis.lxc autostart"
 AUTOSTART_END = "# END stasis.lxc autostart"
@@ -85,7 +87,7 @@ def read(lxc_path: str, name: str) -> LxcConfig:
     """
     path = os.path.join(lxc_path, name, "config")
     if not os.path.isfile(path):
-        raise StasisError(
+        raise _errors.StasisError(
             f"There is no container {name} in {lxc_path}: {path} does not exist.",
             "Correct name, or lxc_path where the container lives elsewhere.",
         )
@@ -105,7 +107,7 @@ def parse(lines: t.Iterable[str], source: str) -> list[tuple[str, str]]:
     for line in lines:
         key, value = _pair(line, source)
         if key == "lxc.network" or key.startswith("lxc.network."):
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{source} uses {key}, a key of LXC before 2.1.",
                 "Convert the configuration with lxc-update-config first.",
             )
@@ -138,7 +140,7 @@ def _configured(index: int, found: dict[str, str]) -> ConfiguredNic:
 def _pair(line: str, source: str) -> tuple[str, str]:
     key, equals, value = line.partition("=")
     if not equals:
-        raise StasisError(f"{source}: the line {line!r} has no `=`.", "Correct the container's configuration.")
+        raise _errors.StasisError(f"{source}: the line {line!r} has no `=`.", "Correct the container's configuration.")
     value = value.strip()
     if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
         value = value[1:-1]
@@ -147,12 +149,14 @@ def _pair(line: str, source: str) -> tuple[str, str]:
 
 def _read_lines(path: str, top: str, depth: int) -> list[tuple[str, bool]]:
     if depth > _MAX_DEPTH:
-        raise StasisError(f"{top} includes itself by way of {path}.", "Remove the lxc.include that closes the circle.")
+        raise _errors.StasisError(
+            f"{top} includes itself by way of {path}.", "Remove the lxc.include that closes the circle."
+        )
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
             text = stream.read()
     except OSError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{path} cannot be read: {exc.strerror or exc}.", f"Correct the lxc.include lines of {top}."
         ) from exc
     lines: list[tuple[str, bool]] = []

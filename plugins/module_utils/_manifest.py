@@ -13,8 +13,10 @@ import re
 import typing as t
 from dataclasses import fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _nics
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _nics,
+)
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -101,20 +103,20 @@ def parse(text: str, where: str) -> Manifest:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise StasisError(f"{where} is not JSON: {exc}.", _DAMAGED) from exc
+        raise _errors.StasisError(f"{where} is not JSON: {exc}.", _DAMAGED) from exc
     if not isinstance(found, dict):
-        raise StasisError(f"{where} is not a manifest.", _DAMAGED)
+        raise _errors.StasisError(f"{where} is not a manifest.", _DAMAGED)
     if found.get("format").__class__ is not int or found["format"] != FORMAT:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{where} has format {str(found.get('format'))[:40]!r}, this version of stasis.lxc knows {FORMAT}.",
             "Use the version of the collection that made the checkpoint.",
         )
     _check_shapes(found, where)
     _check_files(found, where)
     if not is_fingerprint(found.get("fingerprint")):
-        raise StasisError(f"{where} has no valid 'fingerprint'.", _DAMAGED)
+        raise _errors.StasisError(f"{where} has no valid 'fingerprint'.", _DAMAGED)
     if dump(found) != text:
-        raise StasisError(f"{where} was changed since it was written: its own checksum is another.", _DAMAGED)
+        raise _errors.StasisError(f"{where} was changed since it was written: its own checksum is another.", _DAMAGED)
     return found
 
 
@@ -127,29 +129,29 @@ def check_draft(draft: t.Mapping[str, t.Any]) -> None:
 def _check_shapes(found: Manifest, where: str, without: t.Container[str] = ()) -> None:
     for key, shape in _REQUIRED.items():
         if key not in without and not _fits(found.get(key), shape):
-            raise StasisError(f"{where} has no valid {key!r}.", _DAMAGED)
+            raise _errors.StasisError(f"{where} has no valid {key!r}.", _DAMAGED)
     for key, shape in _OPTIONAL.items():
         if found.get(key) is not None and not _fits(found[key], shape):
-            raise StasisError(f"{where} has no valid {key!r}.", _DAMAGED)
+            raise _errors.StasisError(f"{where} has no valid {key!r}.", _DAMAGED)
     for key, shape in _OPTIONS.items():
         if key in found["options"] and not _fits(found["options"][key], shape):
-            raise StasisError(f"{where} has no valid {key!r} among the options.", _DAMAGED)
+            raise _errors.StasisError(f"{where} has no valid {key!r} among the options.", _DAMAGED)
     if not all(len(one) in (3, 5) for one in (found.get("open_files") or {}).values()):
-        raise StasisError(f"{where} has no valid 'open_files'.", _DAMAGED)
+        raise _errors.StasisError(f"{where} has no valid 'open_files'.", _DAMAGED)
     if not all(_UNIT.match(unit) for unit in found.get("autostart_units") or []):
-        raise StasisError(f"{where} has no valid 'autostart_units'.", _DAMAGED)
+        raise _errors.StasisError(f"{where} has no valid 'autostart_units'.", _DAMAGED)
 
 
 def _check_files(found: Manifest, where: str) -> None:
     for name, one in found["files"].items():
         if not is_plain(name) or name in BESIDE or name == PARENT:
-            raise StasisError(f"{where} lists {name!r}, which is not the name of a file of an image.", _DAMAGED)
+            raise _errors.StasisError(f"{where} lists {name!r}, which is not the name of a file of an image.", _DAMAGED)
         known = isinstance(one, dict) and _fits(one.get("size"), int) and one["size"] >= 0
         digests = [one[key] for key in ("sha256", "sha256_pieces") if key in one] if known else []
         if len(digests) != 1 or not (isinstance(digests[0], str) and _DIGEST.match(digests[0])):
-            raise StasisError(f"{where} has no valid entry for {name}.", _DAMAGED)
+            raise _errors.StasisError(f"{where} has no valid entry for {name}.", _DAMAGED)
     if found["size"] != sum(one["size"] for one in found["files"].values()):
-        raise StasisError(f"{where} has no valid 'size': it is not the sum of its files.", _DAMAGED)
+        raise _errors.StasisError(f"{where} has no valid 'size': it is not the sum of its files.", _DAMAGED)
 
 
 def is_plain(name: str) -> bool:

@@ -14,20 +14,18 @@ import time
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _container,
+    _errors,
     _files,
     _journal,
     _leftovers,
     _link_remaps,
     _nic_records,
     _orphan_veths,
+    _runner,
     _scratch_mounts,
     _tcp_repair,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._journal import Journal
-from ansible_collections.stasis.lxc.plugins.module_utils._leftovers import Left
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 ATTACH = "attach"
 RELEASE = "release"
@@ -60,12 +58,12 @@ class Repair(t.NamedTuple):
     subject: t.Any = None
 
 
-def decide(left: Left, name: str) -> list[Repair]:
+def decide(left: _leftovers.Left, name: str) -> list[Repair]:
     """What to do about what was found, in the order in which it is done. Pure."""
     return _after_restores(left, name) + _while_it_runs(left, name)
 
 
-def _after_restores(left: Left, name: str) -> list[Repair]:
+def _after_restores(left: _leftovers.Left, name: str) -> list[Repair]:
     found = []
     if left.half_restored:
         pids = ", ".join(str(one.pid) for one in left.half_restored)
@@ -97,7 +95,7 @@ def _after_restores(left: Left, name: str) -> list[Repair]:
     return found
 
 
-def _while_it_runs(left: Left, name: str) -> list[Repair]:
+def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
     found = []
     for one in left.tables:
         found.append(Repair(TABLE, f"removed the firewall table {one} that a killed CRIU had left in {name}", one))
@@ -127,25 +125,30 @@ def _while_it_runs(left: Left, name: str) -> list[Repair]:
     return found
 
 
-def unsupervised(left: Left, name: str) -> str:
+def unsupervised(left: _leftovers.Left, name: str) -> str:
     """A restored container that LXC does not know any more: it is alive, so it is nobody's to kill."""
     return f"left {name} alone, which runs (pid {left.unsupervised[0].pid}) without LXC: its monitor has died since the restore"
 
 
-def carry_out(repairs: t.Iterable[Repair], journal: Journal | None, container: Container, runner: Runner) -> list[str]:
+def carry_out(
+    repairs: t.Iterable[Repair],
+    journal: _journal.Journal | None,
+    container: _container.Container,
+    runner: _runner.Runner,
+) -> list[str]:
     """Do it; returns the lines of what was done, and in place of one that could not be done the reason."""
     told = []
     for one in repairs:
         try:
             _do(one, journal, container, runner)
             told.append(one.line)
-        except (OSError, StasisError) as exc:
-            why = exc.what if isinstance(exc, StasisError) else str(exc.strerror or exc)
+        except (OSError, _errors.StasisError) as exc:
+            why = exc.what if isinstance(exc, _errors.StasisError) else str(exc.strerror or exc)
             told.append(f"{NOT_DONE}: {one.line}: {why}")
     return told
 
 
-def settle(journal: Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> list[Process]:
+def settle(journal: _journal.Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> list[_container.Process]:
     """Wait for the processes of an interrupted run; returns those that are at work after that time.
 
     LXC's monitor is one of them for as long as the container lives, so it is left out once LXC says that it runs.
@@ -167,11 +170,11 @@ def settle(journal: Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> 
         time.sleep(0.05)
 
 
-def _is_lxc(one: Process) -> bool:
+def _is_lxc(one: _container.Process) -> bool:
     return one.command.startswith(("lxc-checkpoint", "[lxc monitor]"))
 
 
-def at_work(journal: Journal, lxc_done: t.Callable[[], bool]) -> list[Process]:
+def at_work(journal: _journal.Journal, lxc_done: t.Callable[[], bool]) -> list[_container.Process]:
     """The processes of an interrupted run that have not come to their end."""
     found = _leftovers.of_run(journal.work)
     if found and all(_is_lxc(one) for one in found) and lxc_done():
@@ -179,7 +182,7 @@ def at_work(journal: Journal, lxc_done: t.Callable[[], bool]) -> list[Process]:
     return found
 
 
-def kill(processes: t.Iterable[Process], seconds: float = 10.0) -> bool:
+def kill(processes: t.Iterable[_container.Process], seconds: float = 10.0) -> bool:
     """Kill these very processes, and wait until they have gone; whether they have."""
     left = [one for one in processes if one.alive]
     for one in left:
@@ -193,7 +196,7 @@ def kill(processes: t.Iterable[Process], seconds: float = 10.0) -> bool:
     return True
 
 
-def wait_free(journal: Journal, runner: Runner, sysfs: str = "/sys") -> None:
+def wait_free(journal: _journal.Journal, runner: _runner.Runner, sysfs: str = "/sys") -> None:
     """Wait until the veths of a restore that failed are gone, with their network namespace or without it."""
     with contextlib.suppress(OSError):
         _nic_records.remove_peers(os.path.join(journal.work, "nics"), runner)
@@ -204,16 +207,16 @@ def wait_free(journal: Journal, runner: Runner, sysfs: str = "/sys") -> None:
         time.sleep(0.02)
 
 
-def _do(one: Repair, journal: Journal | None, container: Container, runner: Runner) -> None:
+def _do(one: Repair, journal: _journal.Journal | None, container: _container.Container, runner: _runner.Runner) -> None:
     if one.kind == KILL:
         if not kill(one.subject):
-            raise StasisError("They do not die.", "Look into it.")
+            raise _errors.StasisError("They do not die.", "Look into it.")
     elif one.kind == RELINK:
         _relink(dict(one.subject), container.rootfs.backing)
     elif one.kind == RELEASE:
         stuck = [socket for socket in one.subject if not _tcp_repair.release(socket)]
         if stuck:
-            raise StasisError(f"{len(stuck)} are still in it.", "Restart what holds them.")
+            raise _errors.StasisError(f"{len(stuck)} are still in it.", "Restart what holds them.")
     elif one.kind in (TABLE, CHAIN, ATTACH):
         _mend_network(one, journal, container, runner)
     elif one.kind == SCRATCH:
@@ -236,7 +239,9 @@ def _remove(one: Repair) -> None:
             os.unlink(one.subject)
 
 
-def _mend_network(one: Repair, journal: Journal | None, container: Container, runner: Runner) -> None:
+def _mend_network(
+    one: Repair, journal: _journal.Journal | None, container: _container.Container, runner: _runner.Runner
+) -> None:
     inside = ["nsenter", f"--net=/proc/{container.init.pid if container.init else 0}/ns/net"]
     if one.kind == TABLE:
         _run(runner, [*inside, "nft", "delete", "table", *one.subject.split()])
@@ -249,7 +254,7 @@ def _mend_network(one: Repair, journal: Journal | None, container: Container, ru
         attach(journal, runner)
 
 
-def finish(journal: Journal, container: Container, runner: Runner) -> list[str]:
+def finish(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> list[str]:
     """After a run that went well: the veths are put back where the hook, whose failure CRIU ignores there, did not.
 
     The journal stays where that fails, so that the next run tries again.
@@ -257,7 +262,7 @@ def finish(journal: Journal, container: Container, runner: Runner) -> list[str]:
     faults = _leftovers.detached(journal.network(), runner)
     left: list[str] = []
     if faults:
-        with contextlib.suppress(OSError, StasisError):
+        with contextlib.suppress(OSError, _errors.StasisError):
             attach(journal, runner)
         left = _leftovers.detached(journal.network(), runner)
     if not left:
@@ -265,7 +270,7 @@ def finish(journal: Journal, container: Container, runner: Runner) -> list[str]:
     return left or ([f"its network had to be put back. {' '.join(faults)}"] if faults else [])
 
 
-def attach(journal: Journal, runner: Runner) -> None:
+def attach(journal: _journal.Journal, runner: _runner.Runner) -> None:
     """Have the hook do what it does at network-unlock, for the NICs as the journal has them."""
     records = os.path.join(journal.work, "nics-again")
     _files.remove_tree(records)
@@ -297,19 +302,19 @@ def _relink(missing: t.Mapping[str, int], rootfs: str) -> None:
     for path, inode in missing.items():
         inside = os.path.dirname(path).strip("/")
         if inode not in found:
-            raise StasisError(f"No other name of {path} is left.", "Use another checkpoint.")
+            raise _errors.StasisError(f"No other name of {path} is left.", "Use another checkpoint.")
         if os.path.realpath(os.path.join(rootfs, inside)) != os.path.join(os.path.realpath(rootfs), inside).rstrip("/"):
-            raise StasisError(f"{path} is behind a symbolic link.", "Put back the root file system as it was.")
+            raise _errors.StasisError(f"{path} is behind a symbolic link.", "Put back the root file system as it was.")
         os.link(found[inode], rootfs.rstrip("/") + path, follow_symlinks=False)
 
 
-def _run(runner: Runner, argv: t.Sequence[str]) -> None:
+def _run(runner: _runner.Runner, argv: t.Sequence[str]) -> None:
     done = runner.run(argv)
     if done.rc != 0:
-        raise StasisError(f"`{' '.join(argv)}` failed: {done.stderr.strip()[:300]}", "Do it by hand.")
+        raise _errors.StasisError(f"`{' '.join(argv)}` failed: {done.stderr.strip()[:300]}", "Do it by hand.")
 
 
-def after_dump(journal: Journal, container: Container, runner: Runner) -> list[str]:
+def after_dump(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> list[str]:
     """What there is to mend when a dump has failed: nothing, unless CRIU or the hook was killed."""
     # A hook whose CRIU has died goes on, and would undo what is mended here.
     late = settle(journal, _HOOK_SECONDS, lambda: False)
@@ -318,12 +323,12 @@ def after_dump(journal: Journal, container: Container, runner: Runner) -> list[s
         return []
     try:
         left = _leftovers.of_running(journal, container, runner)
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return [f"could not look for what a killed CRIU leaves: {exc.what}"]
     return carry_out(decide(left, container.name), journal, container, runner)
 
 
-def after_restore(journal: Journal, container: Container, runner: Runner) -> list[str]:
+def after_restore(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> list[str]:
     """What there is to mend when a restore has failed and LXC calls the container stopped."""
     kill(settle(journal, _HOOK_SECONDS, lambda: False))
     left = _leftovers.of_stopped(journal, container, time.time())

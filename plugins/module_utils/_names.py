@@ -11,7 +11,9 @@ import os
 import re
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _MAX_LINKS = 40
@@ -22,7 +24,7 @@ _UNSAFE = re.compile(r"[\x00-\x20\x7f\"'`\\$&;|<>(){}*?!#~\[\]]")
 def check_name(name: str) -> str:
     """A container name that liblxc, a cgroup and a host name all take; returns it."""
     if not _NAME.match(name):
-        raise StasisError(
+        raise _errors.StasisError(
             f"{name!r} is not a container name.",
             "Use up to 63 letters, digits, dots, dashes and underscores, with a letter or digit first.",
         )
@@ -32,22 +34,24 @@ def check_name(name: str) -> str:
 def check_path(path: str, option: str) -> str:
     """An absolute, normal path without characters that a shell or a line-wise reader takes apart; returns it."""
     if not os.path.isabs(path):
-        raise StasisError(f"{option} {path!r} is not an absolute path.", "Give the whole path, from / on.")
+        raise _errors.StasisError(f"{option} {path!r} is not an absolute path.", "Give the whole path, from / on.")
     if any(not char.isprintable() and char != " " for char in path):
         # Also bytes that are no UTF-8, and Unicode's own line ends.
-        raise StasisError(f"{option} {path!r} contains a character that cannot be printed.", "Choose another name.")
+        raise _errors.StasisError(
+            f"{option} {path!r} contains a character that cannot be printed.", "Choose another name."
+        )
     bad = _UNSAFE.search(path)
     if bad:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{option} {path!r} contains {bad.group(0)!r}.", "Use a path without spaces, quotes and shell characters."
         )
     if path != os.path.normpath(path) or path.startswith("//") or path == "/":
-        raise StasisError(
+        raise _errors.StasisError(
             f"{option} {path!r} is not a plain path.",
             "Leave out '..', '.', doubled and trailing slashes, and '/' itself.",
         )
     if any(part.startswith("-") for part in path.split("/")):
-        raise StasisError(f"{option} {path!r} has a part that starts with a dash.", "Choose another name.")
+        raise _errors.StasisError(f"{option} {path!r} has a part that starts with a dash.", "Choose another name.")
     return path
 
 
@@ -56,15 +60,15 @@ def check_owned(path: str, what: str, *, executable: bool = False) -> None:
     try:
         status = os.lstat(path)
     except OSError as exc:
-        raise StasisError(f"{what} {path} cannot be read: {exc.strerror}.", "Correct the path.") from exc
+        raise _errors.StasisError(f"{what} {path} cannot be read: {exc.strerror}.", "Correct the path.") from exc
     if not stat.S_ISREG(status.st_mode):
-        raise StasisError(f"{what} {path} is not a regular file.", "Give the path of the file itself.")
+        raise _errors.StasisError(f"{what} {path} is not a regular file.", "Give the path of the file itself.")
     if status.st_uid != 0 or status.st_mode & 0o022:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{what} {path} could be changed by somebody other than root.", "Make it root's and writable by root only."
         )
     if executable and not status.st_mode & 0o100:
-        raise StasisError(f"{what} {path} is not executable.", f"Run chmod 755 {path}.")
+        raise _errors.StasisError(f"{what} {path} is not executable.", f"Run chmod 755 {path}.")
     check_parents(path, what)
 
 
@@ -88,7 +92,9 @@ def check_parents(path: str, what: str) -> None:
             continue
         links += 1
         if links > _MAX_LINKS or not os.path.exists(step):
-            raise StasisError(f"{step}, above {what} {path}, is a symbolic link to nothing.", "Correct the path.")
+            raise _errors.StasisError(
+                f"{step}, above {what} {path}, is a symbolic link to nothing.", "Correct the path."
+            )
         target = os.readlink(step)
         if target.startswith("/"):
             directory = "/"
@@ -101,11 +107,11 @@ def _check_parent(directory: str, path: str, what: str) -> None:
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise StasisError(f"{what} {path} cannot be reached: {exc.strerror}.", "Correct the path.") from exc
+        raise _errors.StasisError(f"{what} {path} cannot be reached: {exc.strerror}.", "Correct the path.") from exc
     if not stat.S_ISDIR(status.st_mode):
-        raise StasisError(f"{directory}, above {what} {path}, is not a directory.", "Correct the path.")
+        raise _errors.StasisError(f"{directory}, above {what} {path}, is not a directory.", "Correct the path.")
     if status.st_uid != 0 or status.st_mode & 0o022:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{directory}, above {what} {path}, could be changed by somebody other than root.",
             "Choose a place where every directory belongs to root and is writable by root only.",
         )

@@ -10,9 +10,12 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _nics, _sockets
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _nics,
+    _runner,
+    _sockets,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def choose(
     option: str,
     nics: t.Sequence[_nics.Nic],
     connections: t.Sequence[_sockets.Connection],
-    runner: Runner,
+    runner: _runner.Runner,
     criu: str,
     *,
     proc: str = "/proc",
@@ -49,14 +52,14 @@ def choose(
     veths = [nic for nic in nics if nic.kind == "veth"]
     loose_filter = _filters_loosely(proc)
     if option == "bridge" and loose_filter:
-        raise StasisError(
+        raise _errors.StasisError(
             "network_lock: bridge is not possible: net.ipv4.conf.all.rp_filter is 2, so the host would take what a veth outside its bridge receives.",
             "Use network_lock: auto, or set net.ipv4.conf.all.rp_filter to 0 or 1.",
         )
     if option == "bridge":
         loose = [nic.name for nic in veths if not nic.bridge]
         if loose or not veths:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"network_lock: bridge is not possible: {', '.join(loose) or 'no network device'} is not a veth in a bridge.",
                 "Use network_lock: auto.",
             )
@@ -68,7 +71,7 @@ def choose(
     for method in ("nftables", "iptables"):
         if _works(runner, criu, method):
             return Lock(method, False, method)
-    raise StasisError(
+    raise _errors.StasisError(
         "The container has TCP connections that only CRIU's own network lock can hold, and neither nftables nor iptables works here.",
         "Load nf_tables in the kernel, or set network_lock: bridge or skip and accept that those connections may break.",
     )
@@ -84,13 +87,13 @@ def _filters_loosely(proc: str) -> bool:
         return False
 
 
-def _works(runner: Runner, criu: str, method: str) -> bool:
+def _works(runner: _runner.Runner, criu: str, method: str) -> bool:
     asked = {
         "nftables": [criu, "check", "--feature", "network_lock_nftables"],
         "iptables": ["iptables-restore", "--version"],
     }
     try:
         return runner.run(asked[method], timeout=20).rc == 0
-    except StasisError:
+    except _errors.StasisError:
         # It cannot be started: many hosts have no iptables.
         return False

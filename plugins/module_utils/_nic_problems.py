@@ -14,7 +14,9 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._bridge_ports import unkept_attributes
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _bridge_ports,
+)
 
 Link = t.Mapping[str, t.Any]
 
@@ -84,7 +86,7 @@ def veth_problems(link: Link) -> list[str]:
         extras.append(f"group {link['group']}")
     if "xdp" in link:
         extras.append("XDP program")
-    extras += [f"port attribute {attribute}" for attribute in unkept_attributes(link)]
+    extras += [f"port attribute {attribute}" for attribute in _bridge_ports.unkept_attributes(link)]
     extras += [f"address {address}" for address in own_addresses(link)]
     if extras:
         found.append(f"would lose, on its host side {name}: {', '.join(extras)}")

@@ -11,9 +11,11 @@ import os
 import re
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic, peer_name
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _nics,
+    _runner,
+)
 
 # What LXC's own hook reads back: one word of at most 127 characters.
 _MAX_WORD = 127
@@ -22,7 +24,7 @@ _PEER = re.compile(r"peer([0-9]+)\Z")
 _RECORD = re.compile(r"veth([0-9]+)\Z")
 
 
-def write_records(directory: str, nics: t.Sequence[Nic]) -> None:
+def write_records(directory: str, nics: t.Sequence[_nics.Nic]) -> None:
     """Write the records of every veth into directory, which holds none yet; files 0600.
 
     ethN, vethN, bridgeN, macN, mtuN and stateN are one word without a newline; bridgeN is missing where there is
@@ -48,14 +50,14 @@ def write_records(directory: str, nics: t.Sequence[Nic]) -> None:
                 _write(directory, f"{kind}{nic.index}", "".join(f"{line}\n" for line in found))
 
 
-def write_peers(directory: str, nics: t.Sequence[Nic]) -> None:
+def write_peers(directory: str, nics: t.Sequence[_nics.Nic]) -> None:
     """Beside the records of a restore: peerN, the name of the inner end, for each veth that the hook has to make."""
     for nic in nics:
         if nic.kind == "veth":
-            _write(directory, f"peer{nic.index}", peer_name(nic))
+            _write(directory, f"peer{nic.index}", _nics.peer_name(nic))
 
 
-def remove_peers(directory: str, runner: Runner) -> None:
+def remove_peers(directory: str, runner: _runner.Runner) -> None:
     """After a restore that ran nothing: remove the veths that the hook made. With one end goes the other."""
     for record in sorted(os.listdir(directory)):
         match = _PEER.match(record)
@@ -64,7 +66,7 @@ def remove_peers(directory: str, runner: Runner) -> None:
             runner.run(["ip", "link", "delete", _read_word(directory, f"veth{match.group(1)}")])
 
 
-def read_records(directory: str) -> list[Nic]:
+def read_records(directory: str) -> list[_nics.Nic]:
     """The veths that the records in directory speak of, by rising number; also records that LXC wrote in 2014.
 
     Raises StasisError for a record that the hook could not read either.
@@ -78,12 +80,12 @@ def read_records(directory: str) -> list[Nic]:
         sysctls = [line.rpartition(" ") for line in _read_lines(directory, f"sysctl{number}")]
         sound = name and veth and (mtu.isdigit() or not mtu) and all(space for _key, space, _value in port + sysctls)
         if not sound:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"The records of NIC {number} in {directory} (eth{number}, veth{number} ...) are damaged.",
                 "Use another checkpoint.",
             )
         nics.append(
-            Nic(
+            _nics.Nic(
                 number,
                 "veth",
                 name=name,
@@ -102,7 +104,9 @@ def read_records(directory: str) -> list[Nic]:
 
 def _check_word(kind: str, word: str) -> None:
     if len(word) > _MAX_WORD or word != "".join(word.split()):
-        raise StasisError(f"{word!r} cannot be recorded as {kind}: it is not one word.", "Rename the interface.")
+        raise _errors.StasisError(
+            f"{word!r} cannot be recorded as {kind}: it is not one word.", "Rename the interface."
+        )
 
 
 def _write(directory: str, name: str, text: str) -> None:

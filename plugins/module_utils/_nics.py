@@ -15,29 +15,14 @@ import os
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _orphan_veths
-from ansible_collections.stasis.lxc.plugins.module_utils._bridge_ports import (
-    FRESH_PORT,
-    is_bridge,
-    port_state,
-    read_port,
-    vlan_lines,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _bridge_ports,
+    _errors,
+    _lxc_config,
+    _nic_problems,
+    _orphan_veths,
+    _runner,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._lxc_config import ConfiguredNic
-from ansible_collections.stasis.lxc.plugins.module_utils._nic_problems import (
-    Link,
-    fdb_problems,
-    foreign_problem,
-    inside_problems,
-    is_plain_name,
-    mdb_problems,
-    own_addresses,
-    qdisc_problems,
-    route_problems,
-    veth_problems,
-)
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 
 @dataclass(frozen=True)
@@ -71,7 +56,12 @@ class Nic:
 
 
 def observe(
-    init_pid: int, configured: t.Sequence[ConfiguredNic], runner: Runner, *, sysfs: str = "/sys", proc: str = "/proc"
+    init_pid: int,
+    configured: t.Sequence[_lxc_config.ConfiguredNic],
+    runner: _runner.Runner,
+    *,
+    sysfs: str = "/sys",
+    proc: str = "/proc",
 ) -> list[Nic]:
     """The NICs of the running container whose init is init_pid, by rising number.
 
@@ -96,7 +86,7 @@ def observe(
     return sorted(nics, key=lambda nic: nic.index)
 
 
-def inside_links(init_pid: int, runner: Runner, proc: str = "/proc") -> list[Link]:
+def inside_links(init_pid: int, runner: _runner.Runner, proc: str = "/proc") -> list[_nic_problems.Link]:
     """`ip -j -d addr` in the network namespace of init_pid.
 
     nsenter, because `ip -n` takes only names below /run/netns, and giving a namespace a name would leave
@@ -106,7 +96,9 @@ def inside_links(init_pid: int, runner: Runner, proc: str = "/proc") -> list[Lin
     return _list(runner, ["nsenter", f"--net={proc}/{init_pid}/ns/net", "ip", "-j", "-d", "addr"])
 
 
-def correlate(inside: t.Sequence[Link], configured: t.Sequence[ConfiguredNic]) -> list[tuple[int, Link]]:
+def correlate(
+    inside: t.Sequence[_nic_problems.Link], configured: t.Sequence[_lxc_config.ConfiguredNic]
+) -> list[tuple[int, _nic_problems.Link]]:
     """Each interface inside, but for lo, with its number. Pure.
 
     liblxc names the NICs as configured, a phys without a name like its link, and then lets the kernel give every
@@ -121,7 +113,7 @@ def correlate(inside: t.Sequence[Link], configured: t.Sequence[ConfiguredNic]) -
             names[nic.index] = next(
                 name for name in map("eth{}".format, range(len(names) + 1)) if name not in names.values()
             )
-    found: dict[int, Link] = {}
+    found: dict[int, _nic_problems.Link] = {}
     for nic in expecting:
         if names[nic.index] in left:
             found[nic.index] = left.pop(names[nic.index])
@@ -174,14 +166,16 @@ def retarget(nics: t.Sequence[Nic], wanted: t.Sequence[t.Mapping[str, str | None
         name = change.get("name") or ""
         if name not in changed:
             have = ", ".join(changed) or "no veth at all"
-            raise StasisError(f"nics: the checkpoint has no veth {name!r} inside; it has {have}.", "Correct name.")
+            raise _errors.StasisError(
+                f"nics: the checkpoint has no veth {name!r} inside; it has {have}.", "Correct name."
+            )
         if name in seen:
-            raise StasisError(f"nics: {name} is given twice.", "Give it once, with bridge and veth together.")
+            raise _errors.StasisError(f"nics: {name} is given twice.", "Give it once, with bridge and veth together.")
         seen.add(name)
         for option in ("bridge", "veth"):
             value = change.get(option)
-            if value is not None and not is_plain_name(value):
-                raise StasisError(
+            if value is not None and not _nic_problems.is_plain_name(value):
+                raise _errors.StasisError(
                     f"nics: {value!r} cannot be the {option} of {name}.",
                     "Give an interface name: 1 to 15 letters, digits and . _ + -, without one of . + - in front.",
                 )
@@ -192,11 +186,11 @@ def retarget(nics: t.Sequence[Nic], wanted: t.Sequence[t.Mapping[str, str | None
     veths = [nic.veth for nic in changed.values()]
     twice = sorted({veth for veth in veths if veths.count(veth) > 1})
     if twice:
-        raise StasisError(f"nics: {twice[0]} would be the host side of two NICs.", "Give each its own veth.")
+        raise _errors.StasisError(f"nics: {twice[0]} would be the host side of two NICs.", "Give each its own veth.")
     return [changed[nic.name] if nic.kind == "veth" else nic for nic in nics]
 
 
-def attached(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> list[str]:
+def attached(nics: t.Sequence[Nic], runner: _runner.Runner, *, sysfs: str = "/sys") -> list[str]:
     """What of the veths is not on the host as recorded, one line each; [] where all is well.
 
     To be asked after CRIU's network-unlock, because CRIU ignores it when the hook fails there.
@@ -217,12 +211,12 @@ def attached(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> l
             checks.append(("MTU", str(nic.mtu), str(link["mtu"])))
         checks.append(("state", "up", "up" if "UP" in link["flags"] else "down"))
         if nic.bridge and nic.bridge == link.get("master"):
-            port = read_port(nic.veth, sysfs)
+            port = _bridge_ports.read_port(nic.veth, sysfs)
             for key in sorted({**nic.port, **port}):
-                fresh = FRESH_PORT.get(key, "")
+                fresh = _bridge_ports.FRESH_PORT.get(key, "")
                 checks.append((f"port attribute {key}", nic.port.get(key, fresh), port.get(key, fresh)))
             if nic.vlans:
-                have = vlan_lines(vlans.get(nic.veth, []), nic.bridge, sysfs)
+                have = _bridge_ports.vlan_lines(vlans.get(nic.veth, []), nic.bridge, sysfs)
                 checks.append(("VLANs", ", ".join(nic.vlans), ", ".join(have)))
         faults += [
             f"{nic.name}: the {what} of its host side {nic.veth} is {now}, not {wanted}."
@@ -232,7 +226,7 @@ def attached(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> l
     return faults
 
 
-def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") -> list[str]:
+def free_names(nics: t.Sequence[Nic], runner: _runner.Runner, *, sysfs: str = "/sys") -> list[str]:
     """What stands in the way of creating the NICs on this host, one line each; [] where nothing does."""
     taken: dict[str, str] = {}
     links = _list(runner, ["ip", "-j", "-d", "link"])
@@ -248,7 +242,7 @@ def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") ->
             faults.append(
                 f"{nic.name}: an interface {nic.veth} exists already; remove it, or give another veth in the option nics."
             )
-        if nic.bridge and not is_bridge(nic.bridge, sysfs):
+        if nic.bridge and not _bridge_ports.is_bridge(nic.bridge, sysfs):
             what = "is not a Linux bridge" if nic.bridge in taken else "does not exist"
             faults.append(f"{nic.name}: the bridge {nic.bridge} {what}; name another one in the option nics.")
         if nic.kind in ("macvlan", "phys") and nic.link not in taken:
@@ -259,22 +253,24 @@ def free_names(nics: t.Sequence[Nic], runner: Runner, *, sysfs: str = "/sys") ->
 class _View:
     """What is asked of the host about one NIC after the other; outside: its interfaces by their index."""
 
-    def __init__(self, runner: Runner, sysfs: str, proc: str, outside: t.Mapping[int, Link]) -> None:
+    def __init__(
+        self, runner: _runner.Runner, sysfs: str, proc: str, outside: t.Mapping[int, _nic_problems.Link]
+    ) -> None:
         self.runner = runner
         self.sysfs = sysfs
         self.proc = proc
         self.outside = outside
-        self._vlans: dict[str, list[Link]] | None = None
+        self._vlans: dict[str, list[_nic_problems.Link]] | None = None
 
-    def vlans(self, veth: str) -> list[Link]:
+    def vlans(self, veth: str) -> list[_nic_problems.Link]:
         if self._vlans is None:
             self._vlans = _vlans(self.runner)
         return self._vlans.get(veth, [])
 
 
-def _observed(view: _View, index: int, link: Link, configured: ConfiguredNic | None) -> Nic:
+def _observed(view: _View, index: int, link: _nic_problems.Link, configured: _lxc_config.ConfiguredNic | None) -> Nic:
     name, kind = str(link["ifname"]), _kind(link)
-    problems = inside_problems(link)
+    problems = _nic_problems.inside_problems(link)
     # An index says nothing without its namespace: only together with link_netnsid the other end is elsewhere.
     other = view.outside.get(int(link.get("link_index", 0)), {}) if "link_netnsid" in link else {}
     if configured is not None and configured.type == "phys":
@@ -286,7 +282,7 @@ def _observed(view: _View, index: int, link: Link, configured: ConfiguredNic | N
         nic = Nic(index, "phys", name, link=configured.link)
     elif kind == _kind(other) == "veth" and other.get("link_index") == link["ifindex"]:
         nic = _veth(view, index, name, other)
-        problems += veth_problems(other) + _host_problems(view, other)
+        problems += _nic_problems.veth_problems(other) + _host_problems(view, other)
     elif kind == "macvlan" and other:
         nic = Nic(index, "macvlan", name, link=str(other["ifname"]))
     elif kind == "veth":
@@ -294,13 +290,13 @@ def _observed(view: _View, index: int, link: Link, configured: ConfiguredNic | N
         if configured is not None:
             problems.append("is a veth whose other end is not on the host; move it back")
     else:
-        reason = foreign_problem(link)
+        reason = _nic_problems.foreign_problem(link)
         problems += [reason] if reason else []
         nic = Nic(index, kind or "phys", name)
     return dataclasses.replace(nic, problems=tuple(f"{name} {problem}." for problem in problems))
 
 
-def _veth(view: _View, index: int, name: str, peer: Link) -> Nic:
+def _veth(view: _View, index: int, name: str, peer: _nic_problems.Link) -> Nic:
     veth, bridge = str(peer["ifname"]), str(peer.get("master", ""))
     nic = Nic(
         index,
@@ -310,15 +306,15 @@ def _veth(view: _View, index: int, name: str, peer: Link) -> Nic:
         bridge=bridge,
         mac=str(peer["address"]),
         mtu=int(peer["mtu"]),
-        addresses=tuple(own_addresses(peer)),
+        addresses=tuple(_nic_problems.own_addresses(peer)),
     )
     if not bridge:
         return nic
     return dataclasses.replace(
         nic,
-        port=read_port(veth, view.sysfs),
-        vlans=vlan_lines(view.vlans(veth), bridge, view.sysfs),
-        state=port_state(peer, view.sysfs),
+        port=_bridge_ports.read_port(veth, view.sysfs),
+        vlans=_bridge_ports.vlan_lines(view.vlans(veth), bridge, view.sysfs),
+        state=_bridge_ports.port_state(peer, view.sysfs),
         sysctls=_sysctls(veth, view.proc),
     )
 
@@ -335,27 +331,27 @@ def _sysctls(veth: str, proc: str) -> dict[str, str]:
     return found
 
 
-def _host_problems(view: _View, peer: Link) -> list[str]:
+def _host_problems(view: _View, peer: _nic_problems.Link) -> list[str]:
     veth, bridge = str(peer["ifname"]), str(peer.get("master", ""))
     run = view.runner
     found: list[str] = []
-    if bridge and is_bridge(bridge, view.sysfs):
-        found += fdb_problems(peer, _list(run, ["bridge", "-j", "fdb", "show", "brport", veth]))
-        found += mdb_problems(peer, _list(run, ["bridge", "-j", "mdb", "show", "dev", bridge]))
+    if bridge and _bridge_ports.is_bridge(bridge, view.sysfs):
+        found += _nic_problems.fdb_problems(peer, _list(run, ["bridge", "-j", "fdb", "show", "brport", veth]))
+        found += _nic_problems.mdb_problems(peer, _list(run, ["bridge", "-j", "mdb", "show", "dev", bridge]))
     elif not bridge:
         for family in ("-4", "-6"):
-            found += route_problems(
+            found += _nic_problems.route_problems(
                 peer, _list(run, ["ip", family, "-j", "route", "show", "table", "all", "dev", veth])
             )
     try:
         queues = _list(run, ["tc", "-j", "qdisc", "show", "dev", veth])
-    except StasisError:
+    except _errors.StasisError:
         # Some distributions ship tc apart from ip; who has none has at most the root discipline that ip shows.
         queues = [{"kind": peer.get("qdisc", "noqueue")}]
-    return found + qdisc_problems(peer, queues)
+    return found + _nic_problems.qdisc_problems(peer, queues)
 
 
-def _vlans(runner: Runner) -> dict[str, list[Link]]:
+def _vlans(runner: _runner.Runner) -> dict[str, list[_nic_problems.Link]]:
     return {str(entry["ifname"]): entry["vlans"] for entry in _list(runner, ["bridge", "-j", "vlan", "show"])}
 
 
@@ -363,15 +359,15 @@ def _shares_host_network(init_pid: int, proc: str) -> bool:
     try:
         return os.stat(f"{proc}/{init_pid}/ns/net").st_ino == os.stat(f"{proc}/self/ns/net").st_ino
     except OSError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"The container's init {init_pid} is gone: {exc.strerror or exc}.", "Run the task again."
         ) from exc
 
 
-def _list(runner: Runner, argv: t.Sequence[str]) -> list[Link]:
+def _list(runner: _runner.Runner, argv: t.Sequence[str]) -> list[_nic_problems.Link]:
     done = runner.run(argv)
     if done.rc != 0:
-        raise StasisError(
+        raise _errors.StasisError(
             f"`{' '.join(argv)}` failed: {done.stderr.strip() or f'status {done.rc}'}.",
             "Check that the container still runs and that iproute2 is installed.",
         )
@@ -379,8 +375,10 @@ def _list(runner: Runner, argv: t.Sequence[str]) -> list[Link]:
         # Where there is nothing to list, iproute2 prints nothing at all, or one empty object.
         return [entry for entry in json.loads(done.stdout.strip() or "[]") if entry]
     except ValueError as exc:
-        raise StasisError(f"`{' '.join(argv)}` did not answer in JSON.", "Install iproute2 4.18 or newer.") from exc
+        raise _errors.StasisError(
+            f"`{' '.join(argv)}` did not answer in JSON.", "Install iproute2 4.18 or newer."
+        ) from exc
 
 
-def _kind(link: Link) -> str:
+def _kind(link: _nic_problems.Link) -> str:
     return str(link.get("linkinfo", {}).get("info_kind", ""))

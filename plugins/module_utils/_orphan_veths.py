@@ -17,12 +17,16 @@ import json
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
-from ansible_collections.stasis.lxc.plugins.module_utils._nic_problems import Link
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+    _nic_problems,
+    _runner,
+)
 
 
-def among(names: t.Collection[str], links: t.Iterable[Link], runner: Runner, *, proc: str = "/proc") -> list[str]:
+def among(
+    names: t.Collection[str], links: t.Iterable[_nic_problems.Link], runner: _runner.Runner, *, proc: str = "/proc"
+) -> list[str]:
     """Which of these names are such veths. links: the host's, by `ip -j -d link`. Where in doubt, it is none."""
     left = {
         (int(link["ifindex"]), int(link["link_index"])): str(link["ifname"])
@@ -42,7 +46,7 @@ def among(names: t.Collection[str], links: t.Iterable[Link], runner: Runner, *, 
     return sorted(left.values())
 
 
-def remove(names: t.Iterable[str], runner: Runner, *, sysfs: str = "/sys", proc: str = "/proc") -> list[str]:
+def remove(names: t.Iterable[str], runner: _runner.Runner, *, sysfs: str = "/sys", proc: str = "/proc") -> list[str]:
     """Remove those that are such veths, and return their names."""
     there = [name for name in names if name and os.path.exists(f"{sysfs}/class/net/{name}")]
     if not there:
@@ -69,14 +73,14 @@ def _namespaces(proc: str) -> list[str]:
             identity = _identity(path)
             if identity.startswith("net:["):
                 found.setdefault(identity, path)
-    for mount in _proc.mounts(text_of(f"{proc}/self/mountinfo")):
+    for mount in _proc.mounts(_files.text_of(f"{proc}/self/mountinfo")):
         if mount.root.startswith("net:["):
             found.setdefault(mount.root, mount.target)
     found.pop(own, None)
     return list(found.values())
 
 
-def _pairs(path: str, runner: Runner) -> list[tuple[int, int]] | None:
+def _pairs(path: str, runner: _runner.Runner) -> list[tuple[int, int]] | None:
     """The veths in this namespace, each as index of its other end and its own; None where they cannot be read."""
     done = runner.run(["nsenter", f"--net={path}", "ip", "-j", "link"])
     if done.rc != 0:
@@ -85,7 +89,7 @@ def _pairs(path: str, runner: Runner) -> list[tuple[int, int]] | None:
     return [(int(link["link_index"]), int(link["ifindex"])) for link in _links(done.stdout) if link.get("link_index")]
 
 
-def _links(text: str) -> list[Link]:
+def _links(text: str) -> list[_nic_problems.Link]:
     with contextlib.suppress(ValueError):
         return [link for link in json.loads(text) if "ifname" in link]
     return []

@@ -10,10 +10,12 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _image, _result
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _errors,
+    _image,
+    _result,
+)
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,16 @@ class Plan:
         return self.after["checkpoint"]
 
 
-def check_owner(image: Image, wanted: Wanted) -> None:
+def check_owner(image: _image.Image, wanted: _argspec.Wanted) -> None:
     """Refuse a directory that is not ours or belongs to another container."""
     if image.state == _image.FOREIGN:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{image.path} is not a checkpoint. {image.problem}",
             "Name a directory that is absent or holds a checkpoint.",
         )
     known = image.manifest is not None or image.draft is not None
     if known and not image.belongs_to(wanted.name, wanted.lxc_path):
-        raise StasisError(
+        raise _errors.StasisError(
             f"{image.path} is a checkpoint of {image.owner}, not of {wanted.name} in {wanted.lxc_path}.",
             "Name its own directory for each container.",
         )

@@ -9,33 +9,37 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _image, _result
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
-from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan, check_owner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _container,
+    _errors,
+    _image,
+    _plan,
+    _result,
+)
 
 
-def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Sequence[str]) -> Plan:
+def plan_dump(
+    container: _container.Container, image: _image.Image, wanted: _argspec.Wanted, stale: t.Sequence[str]
+) -> _plan.Plan:
     """What state=checkpointed does. stale: why the image there is not fresh (empty: it is, or there is none)."""
-    check_owner(image, wanted)
+    _plan.check_owner(image, wanted)
     before = _result.situation(container.state, image.state)
     have = image.state == _image.SEALED
     if container.state == _container.STOPPED:
         return _plan_stopped(container, image, wanted, stale)
     if have and not wanted.stop and not wanted.overwrite:
-        return Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
+        return _plan.Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
     if container.state == _container.FROZEN:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is frozen, and CRIU would wait for it for ever.",
             f"Run lxc-unfreeze -n {container.name} first.",
         )
     if container.state != _container.RUNNING or container.init is None:
-        raise StasisError(f"{container.name} is {container.state}.", "Wait until it is RUNNING or STOPPED.")
+        raise _errors.StasisError(f"{container.name} is {container.state}.", "Wait until it is RUNNING or STOPPED.")
     # One whose manifest cannot be read may be another container's.
     if image.state == _image.DAMAGED and not (wanted.overwrite or (wanted.stop and image.manifest)):
-        raise StasisError(
+        raise _errors.StasisError(
             f"The checkpoint in {image.path} is damaged: {image.problem}",
             "Set overwrite: true to replace it, or remove it.",
         )
@@ -52,63 +56,65 @@ def plan_dump(container: Container, image: Image, wanted: Wanted, stale: t.Seque
         warnings.append(
             f"Not in the checkpoint: {_list_outsiders(container)}, which lxc-attach put beside the container."
         )
-    return Plan(_result.DUMP, before, after, inhibit=inhibit, warnings=tuple(warnings))
+    return _plan.Plan(_result.DUMP, before, after, inhibit=inhibit, warnings=tuple(warnings))
 
 
-def _plan_stopped(container: Container, image: Image, wanted: Wanted, stale: t.Sequence[str]) -> Plan:
+def _plan_stopped(
+    container: _container.Container, image: _image.Image, wanted: _argspec.Wanted, stale: t.Sequence[str]
+) -> _plan.Plan:
     before = _result.situation(container.state, image.state)
     if image.state == _image.ABSENT:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is not running, and there is no checkpoint in {image.path}.",
             "Start the container first.",
         )
     if image.state != _image.SEALED:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is not running, and the checkpoint in {image.path} is {image.state}: {image.problem}",
             "Start the container and make a new checkpoint.",
         )
     created = image.manifest["created"] if image.manifest else ""
     if wanted.overwrite and not wanted.stop:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is not running, so it cannot be dumped anew.", "Start it, or leave out overwrite."
         )
     if wanted.stop and stale:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is not running, and the checkpoint in {image.path}, made {created}, is stale: {' '.join(stale)}",
             "Start the container to checkpoint it as it is now.",
             stale_reasons=list(stale),
         )
-    return Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
+    return _plan.Plan(_result.NONE, before, before, stale_reasons=tuple(stale))
 
 
-def check_dumpable(container: Container, wanted: Wanted) -> None:
+def check_dumpable(container: _container.Container, wanted: _argspec.Wanted) -> None:
     """Everything known before the freeze that would lose something or fail."""
     if wanted.stop and container.ephemeral:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is ephemeral: LXC destroys it when it stops.",
             "Set lxc.ephemeral = 0, or leave out stop.",
         )
     if wanted.stop and wanted.autostart == "refuse" and container.autostart.reasons:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} would be started by {' and '.join(container.autostart.reasons)}, which makes the checkpoint stale.",
             "Set autostart: inhibit to switch that off until the restore, or autostart: ignore.",
         )
     problems = [problem for nic in container.nics for problem in nic.problems]
     if problems:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name}: {' '.join(problems)}", "Nothing was frozen; change the network device first."
         )
     if wanted.stop and container.outsiders:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} has processes that are not children of its init: {_list_outsiders(container)}.",
             "End the lxc-attach sessions first; CRIU would not dump them and they would be killed.",
         )
     if f"{wanted.real_directory or wanted.directory}/".startswith(tuple(f"{own}/" for own in container.own_paths)):
-        raise StasisError(
+        raise _errors.StasisError(
             f"{wanted.directory} is inside the container's own directory.",
             "Keep checkpoints outside of it, where lxc-destroy leaves them.",
         )
 
 
-def _list_outsiders(container: Container) -> str:
+def _list_outsiders(container: _container.Container) -> str:
     return ", ".join(f"{one.command} (pid {one.pid})" for one in container.outsiders[:5])

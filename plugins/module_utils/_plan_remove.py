@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _image, _result
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
-from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan, check_owner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _container,
+    _errors,
+    _image,
+    _plan,
+    _result,
+)
 
 
-def plan_remove(state: str, image: Image, wanted: Wanted, stale: t.Sequence[str]) -> Plan:
+def plan_remove(state: str, image: _image.Image, wanted: _argspec.Wanted, stale: t.Sequence[str]) -> _plan.Plan:
     """What state=absent does. state: the container's, or "" where LXC does not have it any more."""
     before = _result.situation(state or "absent", image.state)
     if image.state == _image.ABSENT:
-        return Plan(_result.NONE, before, before)
-    check_owner(image, wanted)
+        return _plan.Plan(_result.NONE, before, before)
+    _plan.check_owner(image, wanted)
     if (
         state == _container.STOPPED
         and image.state in (_image.SEALED, _image.COMMITTED)
         and not stale
         and not wanted.force
     ):
-        raise StasisError(
+        raise _errors.StasisError(
             f"{image.path} is the only fresh checkpoint of {wanted.name}, which is stopped: its running state would be lost.",
             "Restore it first, or set force: true.",
         )
-    return Plan(_result.REMOVE, before, _result.situation(state or "absent", _image.ABSENT))
+    return _plan.Plan(_result.REMOVE, before, _result.situation(state or "absent", _image.ABSENT))

@@ -9,46 +9,50 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _image, _result
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
-from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan, check_owner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _container,
+    _errors,
+    _image,
+    _plan,
+    _result,
+)
 
 
-def plan_restore(container: Container, image: Image, wanted: Wanted, stale: t.Sequence[str], boot_id: str) -> Plan:
+def plan_restore(
+    container: _container.Container, image: _image.Image, wanted: _argspec.Wanted, stale: t.Sequence[str], boot_id: str
+) -> _plan.Plan:
     """What state=restored does. stale: why the image is not fresh; boot_id: of this host now."""
     before = _result.situation(container.state, image.state)
     if image.state == _image.ABSENT:
-        raise StasisError(f"There is no checkpoint in {image.path}.", "Name the directory of a checkpoint.")
-    check_owner(image, wanted)
+        raise _errors.StasisError(f"There is no checkpoint in {image.path}.", "Name the directory of a checkpoint.")
+    _plan.check_owner(image, wanted)
     if image.state != _image.SEALED:
-        raise StasisError(
+        raise _errors.StasisError(
             f"The checkpoint in {image.path} is {image.state}: {image.problem or 'it was never completed.'}",
             "Restore from another checkpoint.",
         )
     if container.state != _container.STOPPED and was_restored_from(container, image, boot_id):
         if container.state == _container.FROZEN:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{container.name} was restored from {image.path}, and is frozen.",
                 f"Run lxc-unfreeze -n {container.name}.",
             )
-        return Plan(_result.NONE, before, before)
+        return _plan.Plan(_result.NONE, before, before)
     running = container.state != _container.STOPPED
     if running and not wanted.force:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} is {container.state} and was not restored from {image.path}.",
             "Stop it first, or set force: true to have it stopped; what it does now is lost then.",
             stale_reasons=list(stale),
         )
     if stale and not wanted.allow_stale:
-        raise StasisError(
+        raise _errors.StasisError(
             f"The checkpoint in {image.path} is not fresh: {' '.join(stale)}",
             "Restoring old memory onto newer files destroys data; set allow_stale: true only where that is acceptable.",
             stale_reasons=list(stale),
         )
-    return Plan(
+    return _plan.Plan(
         _result.RESTORE,
         before,
         _result.situation(_container.RUNNING, _image.SEALED),
@@ -57,7 +61,7 @@ def plan_restore(container: Container, image: Image, wanted: Wanted, stale: t.Se
     )
 
 
-def was_restored_from(container: Container, image: Image, boot_id: str) -> bool:
+def was_restored_from(container: _container.Container, image: _image.Image, boot_id: str) -> bool:
     """Whether the running container is the one that was last resumed from this image: boot, init pid, start time."""
     if container.init is None or not image.consumed:
         return False

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
+    _criu_command,
+    _errors,
     _findings,
     _host,
     _install_record,
@@ -23,19 +25,16 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _preflight_mounts,
     _preflight_processes,
     _preflight_sockets,
+    _runner,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions, MountMap
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import SEVERITIES, Finding, Options
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 # One program with the same trouble a hundred times is one thing to put right.
 _REPEATED = 5
 
 
-def findings(runner: Runner, container: Container, host: Host, options: Options) -> list[Finding]:
+def findings(
+    runner: _runner.Runner, container: _container.Container, host: _host.Host, options: _findings.Options
+) -> list[_findings.Finding]:
     """What stands in the way of a checkpoint of this container, the worst first. Reads only."""
     found = _preflight_container.host_findings(host)
     state = _preflight_container.state_finding(container)
@@ -55,13 +54,13 @@ def findings(runner: Runner, container: Container, host: Host, options: Options)
     return _ordered(found)
 
 
-def refuse(container: Container, found: t.Sequence[Finding]) -> None:
+def refuse(container: _container.Container, found: t.Sequence[_findings.Finding]) -> None:
     """Raise StasisError, with every finding in its data, where one of them blocks."""
     blocking = [one for one in found if one.severity == _findings.BLOCKS]
     if blocking:
         first, more = blocking[0], len(blocking) - 1
         others = f" {more} more finding{'s' if more > 1 else ''} of this kind." if more else ""
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} cannot be checkpointed. {first.subject}: {first.what}{others}",
             f"Nothing was frozen. {first.remedy} With preflight: warn, CRIU tries all the same.",
             findings=[asdict(one) for one in found],
@@ -109,7 +108,7 @@ class Report:
     criu_version: str = ""
 
 
-def run(params: t.Mapping[str, t.Any], runner: Runner) -> Report:
+def run(params: t.Mapping[str, t.Any], runner: _runner.Runner) -> Report:
     """Carry the module out. Raises StasisError for parameters that are not acceptable and containers that are not there."""
     lxc_path = _names.check_path(params["lxc_path"], "lxc_path")
     options = _options(params)
@@ -137,11 +136,11 @@ def run(params: t.Mapping[str, t.Any], runner: Runner) -> Report:
     )
 
 
-def running(runner: Runner, lxc_path: str) -> list[str]:
+def running(runner: _runner.Runner, lxc_path: str) -> list[str]:
     """The names of the containers below lxc_path that run or are frozen."""
     done = runner.run(["lxc-ls", "-P", lxc_path, "-1", "--active"], timeout=60)
     if done.rc != 0:
-        raise StasisError(
+        raise _errors.StasisError(
             f"lxc-ls could not list {lxc_path}: {done.stderr.strip()[:300]}", "Correct lxc_path, or install LXC."
         )
     return sorted(name for name in done.stdout.split() if os.path.isfile(os.path.join(lxc_path, name, "config")))
@@ -153,7 +152,7 @@ def summary(looked: t.Sequence[t.Mapping[str, t.Any]], found: t.Sequence[t.Mappi
     width = max((len(one["name"]) for one in looked), default=0)
     for one in looked:
         numbers = ", ".join(
-            f"{one['counts'][severity]} {severity}" for severity in SEVERITIES if one["counts"][severity]
+            f"{one['counts'][severity]} {severity}" for severity in _findings.SEVERITIES if one["counts"][severity]
         )
         lines.append(f"{one['name']:{width}}  {one['verdict']:7}  {numbers or 'nothing found'}")
         lines += [f"    {_line(each)}" for each in one["findings"]]
@@ -165,12 +164,12 @@ def _line(one: t.Mapping[str, t.Any]) -> str:
 
 
 def _one(
-    runner: Runner,
+    runner: _runner.Runner,
     name: str,
     lxc_path: str,
-    host: Host,
-    options: Options,
-    host_found: t.Sequence[Finding],
+    host: _host.Host,
+    options: _findings.Options,
+    host_found: t.Sequence[_findings.Finding],
     *,
     named: bool,
 ) -> dict[str, t.Any]:
@@ -178,11 +177,14 @@ def _one(
         container = _container.observe(runner, name, lxc_path)
         found = _ordered([*host_found, *findings(runner, container, host, options)])
         state = container.state.lower()
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         if named:
             raise
         # One that ends while it is looked at must not hide what was found in the others.
-        found, state = [Finding("unreadable", _findings.MAY_FAIL, name, exc.what, exc.remedy or "Run it again.")], ""
+        found, state = (
+            [_findings.Finding("unreadable", _findings.MAY_FAIL, name, exc.what, exc.remedy or "Run it again.")],
+            "",
+        )
     each = [asdict(one) for one in found]
     return {
         "name": name,
@@ -193,7 +195,7 @@ def _one(
     }
 
 
-def _look_at_host(criu_path: str | None, runner: Runner) -> tuple[Host, list[Finding]]:
+def _look_at_host(criu_path: str | None, runner: _runner.Runner) -> tuple[_host.Host, list[_findings.Finding]]:
     """The host, and what is wrong with it; a record that cannot be trusted is a finding and not a failure."""
     faults = []
     try:
@@ -202,7 +204,7 @@ def _look_at_host(criu_path: str | None, runner: Runner) -> tuple[Host, list[Fin
             _install_record.verify(record)
         elif not criu_path:
             faults.append(
-                Finding(
+                _findings.Finding(
                     "not-installed",
                     _findings.BLOCKS,
                     "host",
@@ -211,49 +213,51 @@ def _look_at_host(criu_path: str | None, runner: Runner) -> tuple[Host, list[Fin
                 )
             )
         host = _host.observe(runner, criu_path, record)
-    except StasisError as exc:
-        faults.append(Finding("not-installed", _findings.BLOCKS, "host", exc.what, exc.remedy))
+    except _errors.StasisError as exc:
+        faults.append(_findings.Finding("not-installed", _findings.BLOCKS, "host", exc.what, exc.remedy))
         host = _host.observe(runner, None, None)
     ours = _preflight_container.host_findings(host)
     return host, faults + [one for one in ours if not (faults and one.id == "no-criu")]
 
 
-def _options(params: t.Mapping[str, t.Any]) -> Options:
+def _options(params: t.Mapping[str, t.Any]) -> _findings.Options:
     directory = params["directory"] or ""
     if directory:
         _names.check_path(directory, "directory")
     limit = params["ghost_limit"]
     if limit is not None and limit < 0:
-        raise StasisError(f"ghost_limit is {limit}.", "Give a number of bytes, 0 or more.")
-    return Options(
+        raise _errors.StasisError(f"ghost_limit is {limit}.", "Give a number of bytes, 0 or more.")
+    return _findings.Options(
         stop=params["stop"],
         autostart=params["autostart"],
         directory=directory,
-        criu=CriuOptions(
+        criu=_criu_command.CriuOptions(
             tcp_established=params["tcp_established"],
             skip_in_flight=params["skip_in_flight"],
             file_locks=params["file_locks"],
             link_remap=params["link_remap"],
             ghost_limit=limit,
-            external_mounts=tuple(MountMap(one["target"], one["source"]) for one in params["external_mounts"]),
+            external_mounts=tuple(
+                _criu_command.MountMap(one["target"], one["source"]) for one in params["external_mounts"]
+            ),
             criu_args=tuple(params["criu_args"]),
         ),
     )
 
 
-def _mapped(container: Container, options: Options) -> set[str]:
+def _mapped(container: _container.Container, options: _findings.Options) -> set[str]:
     """Where CRIU is told what is mounted, see _criu_command, or to leave it out."""
     targets = {one.target for one in (*container.mounts, *options.criu.external_mounts)}
     targets |= options.allows.skipped_mounts
     return {one.lstrip("/") for one in targets} | set(container.terminals)
 
 
-def _ordered(found: t.Iterable[Finding]) -> list[Finding]:
+def _ordered(found: t.Iterable[_findings.Finding]) -> list[_findings.Finding]:
     """Without doubles, the worst first; where processes of one name have the same trouble, some of them and a number."""
-    series: dict[tuple[str, str, str], list[Finding]] = {}
-    for one in sorted(dict.fromkeys(found), key=lambda each: SEVERITIES.index(each.severity)):
+    series: dict[tuple[str, str, str], list[_findings.Finding]] = {}
+    for one in sorted(dict.fromkeys(found), key=lambda each: _findings.SEVERITIES.index(each.severity)):
         series.setdefault((one.id, one.subject.partition(" (pid")[0], one.what), []).append(one)
-    shown: list[Finding] = []
+    shown: list[_findings.Finding] = []
     for alike in series.values():
         more = len(alike) - _REPEATED
         shown += alike[:_REPEATED]
@@ -263,4 +267,4 @@ def _ordered(found: t.Iterable[Finding]) -> list[Finding]:
 
 
 def _counts(found: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, int]:
-    return {severity: sum(1 for one in found if one["severity"] == severity) for severity in SEVERITIES}
+    return {severity: sum(1 for one in found if one["severity"] == severity) for severity in _findings.SEVERITIES}

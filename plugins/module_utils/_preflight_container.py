@@ -11,18 +11,14 @@ import os
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _directory, _versions
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import (
-    BLOCKS,
-    MAY_FAIL,
-    NOTE,
-    Facts,
-    Finding,
-    Options,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _container,
+    _directory,
+    _errors,
+    _findings,
+    _host,
+    _versions,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
 
 # CRIU's parasite takes memory of the container itself, process by process.
 _PARASITE = 256 << 10
@@ -55,18 +51,20 @@ class Space:
     type: str
 
 
-def host_findings(host: Host) -> list[Finding]:
+def host_findings(host: _host.Host) -> list[_findings.Finding]:
     """Findings that hold for every container of the host."""
     found = []
     if not host.is_root:
         found.append(
-            Finding("not-root", BLOCKS, "user", "CRIU needs root, and this is another user.", "Set become: true.")
+            _findings.Finding(
+                "not-root", _findings.BLOCKS, "user", "CRIU needs root, and this is another user.", "Set become: true."
+            )
         )
     if not host.criu_version:
         found.append(
-            Finding(
+            _findings.Finding(
                 "no-criu",
-                BLOCKS,
+                _findings.BLOCKS,
                 host.criu_path or "CRIU",
                 "There is no CRIU that works on this host.",
                 "Apply the role stasis.lxc.criu, or set criu_path.",
@@ -76,9 +74,9 @@ def host_findings(host: Host) -> list[Finding]:
     minimum = _versions.minimum_criu(host.kernel)
     if not _versions.at_least(host.criu_version, minimum):
         found.append(
-            Finding(
+            _findings.Finding(
                 "old-criu",
-                BLOCKS,
+                _findings.BLOCKS,
                 host.criu_path,
                 f"CRIU {host.criu_version} does not work on kernel {host.kernel}, which needs {minimum} or newer.",
                 "Apply the role stasis.lxc.criu, or name a newer CRIU in criu_path.",
@@ -87,20 +85,20 @@ def host_findings(host: Host) -> list[Finding]:
     return found
 
 
-def state_finding(container: Container) -> Finding | None:
+def state_finding(container: _container.Container) -> _findings.Finding | None:
     """Why nothing more can be said of a container that does not run."""
     if container.state == _container.FROZEN:
-        return Finding(
+        return _findings.Finding(
             "frozen",
-            BLOCKS,
+            _findings.BLOCKS,
             container.name,
             "It is frozen, so that CRIU cannot take hold of its processes.",
             f"Run lxc-unfreeze -P {container.lxc_path} -n {container.name} first.",
         )
     if container.init is None:
-        return Finding(
+        return _findings.Finding(
             "not-running",
-            BLOCKS,
+            _findings.BLOCKS,
             container.name,
             f"It is {container.state}, so there is nothing to dump.",
             "Start it first.",
@@ -108,12 +106,12 @@ def state_finding(container: Container) -> Finding | None:
     return None
 
 
-def container_findings(container: Container, options: Options) -> list[Finding]:
+def container_findings(container: _container.Container, options: _findings.Options) -> list[_findings.Finding]:
     """Findings about what LXC and the configuration say."""
     found = [
-        Finding(
+        _findings.Finding(
             "nic",
-            BLOCKS,
+            _findings.BLOCKS,
             f"{container.name}, NIC {nic.name or nic.index}",
             problem,
             "Change the network device first; a checkpoint would not keep it as it is.",
@@ -128,16 +126,18 @@ def container_findings(container: Container, options: Options) -> list[Finding]:
     return found
 
 
-def user_namespace_findings(container: Container, kernel: str, space: Space | None) -> list[Finding]:
+def user_namespace_findings(
+    container: _container.Container, kernel: str, space: Space | None
+) -> list[_findings.Finding]:
     """Whether a container in a user namespace can be restored from where its checkpoint will be. space: None: unknown."""
     if not container.config.values("lxc.idmap"):
         return []
     since = _IDMAPPED_MOUNTS.get(space.type) if space else "5.15"
     if since and _versions.kernel(kernel) >= _versions.kernel(since):
         return [
-            Finding(
+            _findings.Finding(
                 "user-namespace",
-                NOTE,
+                _findings.NOTE,
                 container.name,
                 "It runs in a user namespace; CRIU keeps that, and a restore needs idmapped mounts.",
                 "Where it is restored on another host, use kernel 5.15 or newer and ext4, xfs or btrfs.",
@@ -145,9 +145,9 @@ def user_namespace_findings(container: Container, kernel: str, space: Space | No
         ]
     where = f"a checkpoint on {space.type or 'an unknown file system'}" if space else "a checkpoint"
     return [
-        Finding(
+        _findings.Finding(
             "user-namespace",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             container.name,
             f"It runs in a user namespace, and {where} with kernel {kernel} may not have idmapped mounts, which a restore needs.",
             "Keep the checkpoint on ext4, xfs or btrfs with kernel 5.15 or newer, or on tmpfs with 6.3.",
@@ -155,12 +155,12 @@ def user_namespace_findings(container: Container, kernel: str, space: Space | No
     ]
 
 
-def _stopping(container: Container, options: Options) -> t.Iterator[Finding]:
+def _stopping(container: _container.Container, options: _findings.Options) -> t.Iterator[_findings.Finding]:
     names = ", ".join(f"{one.command} (pid {one.pid})" for one in container.outsiders[:5])
     if container.outsiders:
-        yield Finding(
+        yield _findings.Finding(
             "outsiders",
-            BLOCKS if options.stop else NOTE,
+            _findings.BLOCKS if options.stop else _findings.NOTE,
             names,
             "Not children of the container's init, as with lxc-attach; CRIU does not dump them"
             + (", and they would be killed." if options.stop else "."),
@@ -169,71 +169,75 @@ def _stopping(container: Container, options: Options) -> t.Iterator[Finding]:
     if not options.stop:
         return
     if container.ephemeral:
-        yield Finding(
+        yield _findings.Finding(
             "ephemeral",
-            BLOCKS,
+            _findings.BLOCKS,
             container.name,
             "It is ephemeral: LXC destroys it when it stops.",
             "Set lxc.ephemeral = 0, or leave out stop.",
         )
     if container.autostart.reasons:
         refused = options.autostart == "refuse"
-        yield Finding(
+        yield _findings.Finding(
             "autostart",
-            BLOCKS if refused else NOTE,
+            _findings.BLOCKS if refused else _findings.NOTE,
             container.name,
             f"It would be started by {' and '.join(container.autostart.reasons)}, which makes the checkpoint stale.",
             "Set autostart: inhibit to switch that off until the restore, or autostart: ignore.",
         )
 
 
-def _place(container: Container, directory: str) -> t.Iterator[Finding]:
+def _place(container: _container.Container, directory: str) -> t.Iterator[_findings.Finding]:
     try:
         _directory.check(directory)
-    except StasisError as exc:
-        yield Finding("directory", BLOCKS, directory, exc.what, exc.remedy or "Name another directory.")
+    except _errors.StasisError as exc:
+        yield _findings.Finding(
+            "directory", _findings.BLOCKS, directory, exc.what, exc.remedy or "Name another directory."
+        )
     own = (f"{container.lxc_path}/{container.name}/", container.rootfs.backing.rstrip("/") + "/")
     if (directory + "/").startswith(own):
-        yield Finding(
+        yield _findings.Finding(
             "directory",
-            BLOCKS,
+            _findings.BLOCKS,
             directory,
             "It is inside the container's own directory.",
             "Keep checkpoints outside of it, where lxc-destroy leaves them.",
         )
 
 
-def _confinement(container: Container) -> t.Iterator[Finding]:
+def _confinement(container: _container.Container) -> t.Iterator[_findings.Finding]:
     if not os.path.isdir("/sys/kernel/security/apparmor"):
         return
     profile = container.config.last("lxc.apparmor.profile", "")
     if profile == "generated":
-        yield Finding(
+        yield _findings.Finding(
             "apparmor",
-            NOTE,
+            _findings.NOTE,
             container.name,
             "LXC generates its AppArmor profile at every start and at every restore, and the container is confined by it again.",
             "Nothing needs to be done.",
         )
     elif profile and profile != "unconfined":
-        yield Finding(
+        yield _findings.Finding(
             "apparmor",
-            NOTE,
+            _findings.NOTE,
             container.name,
             f"It is confined by the AppArmor profile {profile}, and a restore needs it loaded.",
             "Load the same profile where it is restored.",
         )
 
 
-def memory_findings(facts: Facts, memory: Memory, space: Space | None, name: str, directory: str) -> list[Finding]:
+def memory_findings(
+    facts: _findings.Facts, memory: Memory, space: Space | None, name: str, directory: str
+) -> list[_findings.Finding]:
     """Findings about room: in the container's memory limit, and on the disk."""
     found = []
     needed = max(_HEADROOM, _PARASITE * len(facts.tasks))
     if memory.limit is not None and memory.limit - memory.used < needed:
         found.append(
-            Finding(
+            _findings.Finding(
                 "memory-limit",
-                MAY_FAIL,
+                _findings.MAY_FAIL,
                 name,
                 f"It uses {_mib(memory.used)} of a limit of {_mib(memory.limit)}, and CRIU needs about {_mib(needed)} in it.",
                 "Raise the limit for the time of the dump, or the kernel may kill one of its processes.",
@@ -245,13 +249,13 @@ def memory_findings(facts: Facts, memory: Memory, space: Space | None, name: str
     most = sum(task.anonymous for task in facts.tasks) * 1024 + memory.shared
     least = min(memory.anonymous, most)
     if space.free < least and space.type in _PLAIN_FILE_SYSTEMS:
-        severity = BLOCKS
+        severity = _findings.BLOCKS
     elif space.free < max(most, least):
-        severity = MAY_FAIL
+        severity = _findings.MAY_FAIL
     else:
         return found
     found.append(
-        Finding(
+        _findings.Finding(
             "space",
             severity,
             directory,

@@ -12,16 +12,11 @@ import re
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _proc, _versions
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import (
-    BLOCKS,
-    MAY_FAIL,
-    NOTE,
-    Facts,
-    Finding,
-    Options,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _findings,
+    _proc,
+    _versions,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._proc import DELETED, Descriptor, Task
 
 # Read: dump_one_file() in CRIU's files.c.
 _KEPT = frozenset(("eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "fanotify"))
@@ -45,9 +40,9 @@ _INOTIFY = re.compile(r"^(?:inotify wd:|fanotify ino:).*?sdev:([0-9a-f]+)", re.M
 _NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
 
 
-def check(facts: Facts, options: Options) -> list[Finding]:
+def check(facts: _findings.Facts, options: _findings.Options) -> list[_findings.Finding]:
     """Every finding about descriptors and mappings but for sockets and terminals."""
-    found: list[Finding] = []
+    found: list[_findings.Finding] = []
     pids = frozenset(task.pid for task in facts.tasks)
     for task in facts.tasks:
         for one in task.descriptors:
@@ -59,8 +54,8 @@ def check(facts: Facts, options: Options) -> list[Finding]:
 
 
 def _descriptor(
-    facts: Facts, options: Options, one: Descriptor, subject: str, pids: frozenset[int]
-) -> t.Iterable[Finding]:
+    facts: _findings.Facts, options: _findings.Options, one: _proc.Descriptor, subject: str, pids: frozenset[int]
+) -> t.Iterable[_findings.Finding]:
     if one.link.startswith("/"):
         return _path(facts, options, one, subject)
     if one.link.startswith("anon_inode:"):
@@ -74,17 +69,19 @@ def _descriptor(
     return [_unsupported(one.link, subject)]
 
 
-def _unsupported(what: str, subject: str) -> Finding:
-    return Finding(
+def _unsupported(what: str, subject: str) -> _findings.Finding:
+    return _findings.Finding(
         "descriptor",
-        BLOCKS,
+        _findings.BLOCKS,
         subject,
         f"It is open on {what}, which CRIU cannot dump.",
         _REMEDIES.get(what, "Stop the program, or configure it not to use this."),
     )
 
 
-def _anonymous(facts: Facts, one: Descriptor, subject: str, pids: frozenset[int]) -> t.Iterator[Finding]:
+def _anonymous(
+    facts: _findings.Facts, one: _proc.Descriptor, subject: str, pids: frozenset[int]
+) -> t.Iterator[_findings.Finding]:
     kind = one.kind
     if kind in ("inotify", "fanotify"):
         yield from _watches(facts, one, subject)
@@ -96,13 +93,13 @@ def _anonymous(facts: Facts, one: Descriptor, subject: str, pids: frozenset[int]
         yield _unsupported(kind, subject)
 
 
-def _bpf_map(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+def _bpf_map(facts: _findings.Facts, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
     map_type = _proc.status(one.info).get("map_type", "")
     # Hash and array, the two that CRIU's bpfmap.c knows.
     if not facts.criu_bpf:
-        yield Finding(
+        yield _findings.Finding(
             "descriptor",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             "It is open on a BPF map, and this CRIU was built without libbpf.",
             "Stop the program, or use a CRIU that was built with libbpf.",
@@ -111,63 +108,69 @@ def _bpf_map(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]
         yield _unsupported(f"a BPF map of type {map_type}", subject)
 
 
-def _pidfd(facts: Facts, one: Descriptor, subject: str, pids: frozenset[int]) -> t.Iterator[Finding]:
+def _pidfd(
+    facts: _findings.Facts, one: _proc.Descriptor, subject: str, pids: frozenset[int]
+) -> t.Iterator[_findings.Finding]:
     fields = _proc.status(one.info)
     pid = int(fields.get("Pid", "-1"))
     if facts.criu_version and not _versions.at_least(facts.criu_version, _FIRST_PIDFD):
-        yield Finding(
+        yield _findings.Finding(
             "pidfd",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             f"It is a pidfd, which CRIU {facts.criu_version} cannot dump.",
             f"Use CRIU {_FIRST_PIDFD} or newer.",
         )
     elif int(fields.get("flags", "0"), 8) & os.O_EXCL:
-        yield Finding(
-            "pidfd", BLOCKS, subject, "It is a pidfd of a thread, which CRIU cannot dump.", "Stop the program first."
+        yield _findings.Finding(
+            "pidfd",
+            _findings.BLOCKS,
+            subject,
+            "It is a pidfd of a thread, which CRIU cannot dump.",
+            "Stop the program first.",
         )
     elif pid != -1 and pid not in pids:
-        yield Finding(
+        yield _findings.Finding(
             "pidfd",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             f"It is a pidfd of process {pid}, which is not dumped with the container.",
             "End that process, or the one that watches it.",
         )
 
 
-def _pipe(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+def _pipe(facts: _findings.Facts, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
     flags = int(_proc.status(one.info).get("flags", "0"), 8)
     autofs = any(
         f"pipe_ino={one.inode}" in mount.options.split(",") for mount in facts.mounts if mount.type == "autofs"
     )
     if flags & os.O_DIRECT and not autofs:
-        yield Finding(
+        yield _findings.Finding(
             "packet-pipe",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             "It is a pipe in packet mode (O_DIRECT), which CRIU cannot dump.",
             "Stop the program first.",
         )
 
 
-def _namespace_file(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+def _namespace_file(facts: _findings.Facts, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
     known = {found for task in facts.tasks for found in task.namespaces.values()} | set(facts.own_namespaces.values())
     if one.link not in known:
-        yield Finding(
+        yield _findings.Finding(
             "namespace-file",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             f"It keeps a namespace open ({one.link}) in which no process of the container lives.",
             "Close it: for network namespaces, `ip netns delete` inside.",
         )
 
 
-def _watches(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+def _watches(facts: _findings.Facts, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
     if "fanotify sdev:" in one.info:
-        yield Finding(
+        yield _findings.Finding(
             "fanotify",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             subject,
             "It watches a whole file system, which CRIU leaves out without a word.",
             "Stop the program first, and start it again after the restore.",
@@ -185,16 +188,18 @@ def _watches(facts: Facts, one: Descriptor, subject: str) -> t.Iterator[Finding]
             where = f"{mount.target} ({mount.type})"
         else:
             continue
-        yield Finding(
+        yield _findings.Finding(
             "inotify",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             subject,
             f"It watches something on {where}, where CRIU cannot find a file by its handle.",
             "Stop the watching program first, or have it watch by polling.",
         )
 
 
-def _path(facts: Facts, options: Options, one: Descriptor, subject: str) -> t.Iterator[Finding]:
+def _path(
+    facts: _findings.Facts, options: _findings.Options, one: _proc.Descriptor, subject: str
+) -> t.Iterator[_findings.Finding]:
     if one.link.startswith("/memfd:"):
         return
     number = _proc.mount_id(one.info)
@@ -208,38 +213,42 @@ def _path(facts: Facts, options: Options, one: Descriptor, subject: str) -> t.It
     if stat.S_ISCHR(status.st_mode):
         yield from _device_file(one, status, subject)
     elif stat.S_ISBLK(status.st_mode):
-        yield Finding(
-            "device", BLOCKS, subject, f"It is open on the block device {one.link}.", "Close it, or stop the program."
+        yield _findings.Finding(
+            "device",
+            _findings.BLOCKS,
+            subject,
+            f"It is open on the block device {one.link}.",
+            "Close it, or stop the program.",
         )
     else:
         yield from _name(options, one.link, status, subject, one.visible)
 
 
-def _given_terminal(one: Descriptor, options: Options) -> bool:
+def _given_terminal(one: _proc.Descriptor, options: _findings.Options) -> bool:
     """Whether it is a terminal that CRIU takes from outside: any with --shell-job."""
     return one.status is not None and is_terminal(one.status.st_rdev) and options.allows.shell_job
 
 
-def _outside(link: str, subject: str) -> Finding:
+def _outside(link: str, subject: str) -> _findings.Finding:
     if link.startswith("/secretmem"):
         return _unsupported("secret memory (memfd_secret)", subject)
-    return Finding(
+    return _findings.Finding(
         "outside-file",
-        BLOCKS,
+        _findings.BLOCKS,
         subject,
         f"It is open on {link}, which is on no file system that is mounted in the container.",
         "Close it: such a file comes from outside, from an unmounted file system or is a POSIX message queue.",
     )
 
 
-def _device_file(one: Descriptor, status: os.stat_result, subject: str) -> t.Iterator[Finding]:
+def _device_file(one: _proc.Descriptor, status: os.stat_result, subject: str) -> t.Iterator[_findings.Finding]:
     major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
     if major == _MEM or (major, minor) in ((_MISC, _TUN), (_MISC, _AUTOFS)) or is_terminal(status.st_rdev):
         return
     plugin = major in _PLUGIN_MAJORS
-    yield Finding(
+    yield _findings.Finding(
         "device",
-        MAY_FAIL if plugin else BLOCKS,
+        _findings.MAY_FAIL if plugin else _findings.BLOCKS,
         subject,
         f"It is open on the device {one.link} ({major}:{minor}), which CRIU "
         + ("can dump only with a plugin." if plugin else "cannot dump."),
@@ -256,61 +265,65 @@ def is_terminal(rdev: int) -> bool:
 
 
 def _name(
-    options: Options, path: str, status: os.stat_result, subject: str, visible: bool | None = True
-) -> t.Iterator[Finding]:
+    options: _findings.Options, path: str, status: os.stat_result, subject: str, visible: bool | None = True
+) -> t.Iterator[_findings.Finding]:
     limit = _GHOST_LIMIT if options.criu.ghost_limit is None else options.criu.ghost_limit
     size = status.st_blocks * _BLOCK
-    bare = path[: -len(DELETED)] if path.endswith(DELETED) else path
+    bare = path[: -len(_proc.DELETED)] if path.endswith(_proc.DELETED) else path
     if status.st_nlink == 0:
         if size > limit:
-            yield Finding(
+            yield _findings.Finding(
                 "ghost-file",
-                BLOCKS,
+                _findings.BLOCKS,
                 subject,
                 f"It keeps the deleted file {bare} of {size} bytes, and ghost_limit is {limit}.",
                 f"Set ghost_limit to {size} or more, or restart the program.",
             )
-    elif path.endswith(DELETED):
+    elif path.endswith(_proc.DELETED):
         # For the files of a process that has ended CRIU makes that process again.
         if not options.criu.link_remap and not path.startswith("/proc/"):
-            yield Finding(
+            yield _findings.Finding(
                 "unlinked-file",
-                BLOCKS,
+                _findings.BLOCKS,
                 subject,
                 f"It keeps {bare}, whose name was removed and which has another one.",
                 "Set link_remap to true.",
             )
     elif visible is False:
-        yield Finding(
+        yield _findings.Finding(
             "hidden-file",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             f"It keeps {path}, and something else is mounted there by now.",
             "Unmount what hides it, or restart the program.",
         )
 
 
-def _mappings(facts: Facts, options: Options, task: Task) -> t.Iterator[Finding]:
+def _mappings(facts: _findings.Facts, options: _findings.Options, task: _proc.Task) -> t.Iterator[_findings.Finding]:
     for one in task.mappings:
         subject = f"{task.label}, mapping at {one.start:x}"
         if one.path.startswith("/SYSV"):
             if facts.init.namespaces.get("ipc") == facts.own_namespaces.get("ipc") != "":
-                yield Finding(
+                yield _findings.Finding(
                     "host-ipc",
-                    BLOCKS,
+                    _findings.BLOCKS,
                     subject,
                     "It uses System V shared memory, and the container shares the host's IPC namespace.",
                     "Leave out lxc.namespace.keep = ipc.",
                 )
         elif one.path == "[uprobes]":
             if not options.allows.uprobes:
-                yield Finding(
-                    "uprobes", BLOCKS, subject, "A tracer on the host has put uprobes into it.", "End the tracer first."
+                yield _findings.Finding(
+                    "uprobes",
+                    _findings.BLOCKS,
+                    subject,
+                    "A tracer on the host has put uprobes into it.",
+                    "End the tracer first.",
                 )
         elif "hugepage" in one.path:
-            yield Finding(
+            yield _findings.Finding(
                 "hugepages",
-                NOTE,
+                _findings.NOTE,
                 subject,
                 "It uses huge pages; a restore needs as many free ones.",
                 "Keep vm.nr_hugepages as it is until the restore, on the target of a move as well.",
@@ -322,19 +335,25 @@ def _mappings(facts: Facts, options: Options, task: Task) -> t.Iterator[Finding]
         elif one.status is not None and stat.S_ISREG(one.status.st_mode):
             yield from _name(options, one.path, one.status, subject)
         elif one.status is not None and one.status.st_rdev != os.makedev(1, 5):
-            yield Finding(
+            yield _findings.Finding(
                 "device",
-                BLOCKS,
+                _findings.BLOCKS,
                 subject,
                 f"It has mapped {one.path}, which CRIU cannot dump.",
                 "Stop the program first.",
             )
 
 
-def _session_files(facts: Facts, options: Options, task: Task) -> t.Iterator[Finding]:
+def _session_files(
+    facts: _findings.Facts, options: _findings.Options, task: _proc.Task
+) -> t.Iterator[_findings.Finding]:
     if task.pid in facts.locks and not options.criu.file_locks:
-        yield Finding(
-            "file-locks", BLOCKS, task.label, "It holds file locks, and file_locks is false.", "Set file_locks to true."
+        yield _findings.Finding(
+            "file-locks",
+            _findings.BLOCKS,
+            task.label,
+            "It holds file locks, and file_locks is false.",
+            "Set file_locks to true.",
         )
 
 

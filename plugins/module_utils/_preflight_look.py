@@ -12,14 +12,16 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_sockets, _proc
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import Facts, UnixSocket
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._preflight_container import Memory, Space
-from ansible_collections.stasis.lxc.plugins.module_utils._proc import Descriptor, Mapping, Mount, Task
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _container,
+    _errors,
+    _findings,
+    _host,
+    _preflight_container,
+    _preflight_sockets,
+    _proc,
+    _runner,
+)
 
 # A server that does not answer would hold up whoever asks for the status of a file.
 _REMOTE = frozenset(("fuse", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "autofs"))
@@ -33,20 +35,22 @@ _MUST_BE_EMPTY = frozenset(("mqueue", "pstore"))
 _NO_NAMES = frozenset(("proc", "devpts", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs"))
 
 
-def gather(runner: Runner, container: Container, host: Host, *, proc: str = "/proc") -> Facts:
+def gather(
+    runner: _runner.Runner, container: _container.Container, host: _host.Host, *, proc: str = "/proc"
+) -> _findings.Facts:
     """Everything that the checks need of a running container. Processes that end meanwhile are left out."""
     if container.init is None:
-        raise StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
+        raise _errors.StasisError(f"{container.name} has no init process.", "Wait until it is RUNNING.")
     init = container.init.pid
     mounts = _proc.mounts(_read(f"{proc}/{init}/mountinfo"))
     look = _Look(proc, init, {one.number: one for one in mounts}, own_mount=_link(f"{proc}/{init}/ns/mnt"))
     tasks = _tasks(look, init, proc)
     if not tasks or tasks[0].pid != init:
-        raise StasisError(f"The container's init {init} is gone.", "Run the task again.")
+        raise _errors.StasisError(f"The container's init {init} is gone.", "Run the task again.")
     sockets = any(one.kind == "socket" for task in tasks for one in task.descriptors)
     tcp = [_read(f"{proc}/{init}/net/{family}") for family in ("tcp", "tcp6")]
     bpf = any(one.kind == "bpf-map" for task in tasks for one in task.descriptors)
-    return Facts(
+    return _findings.Facts(
         tasks=tasks,
         mounts=tuple(mounts),
         host_mounts=tuple(_proc.mounts(_read(f"{proc}/self/mountinfo"))),
@@ -73,10 +77,10 @@ def descendants(init: int, proc: str = "/proc") -> list[int]:
     return found
 
 
-def _tasks(look: _Look, init: int, proc: str) -> tuple[Task, ...]:
+def _tasks(look: _Look, init: int, proc: str) -> tuple[_proc.Task, ...]:
     """Every process, init first. They come and go during the look: systemd holds a pidfd of each one that it starts, and a
     service of some milliseconds is not for a task to fail. So who has a pidfd of a process not met is looked at again."""
-    seen: dict[int, Task] = {}
+    seen: dict[int, _proc.Task] = {}
     again: set[int] = set()
     for _look in range(_LOOKS):
         for pid in descendants(init, proc):
@@ -93,7 +97,7 @@ def _tasks(look: _Look, init: int, proc: str) -> tuple[Task, ...]:
     return tuple(seen.values())
 
 
-def _watched(task: Task) -> set[int]:
+def _watched(task: _proc.Task) -> set[int]:
     """The living processes of which it has a pidfd."""
     infos = (_proc.status(one.info) for one in task.descriptors if one.kind == "pidfd")
     return {int(info.get("Pid", "-1")) for info in infos} - {-1}
@@ -103,7 +107,7 @@ class _Look:
     """One pass over the processes. mounts: of every mount namespace met so far, by their ids.
     cgroup_files: as in Facts."""
 
-    def __init__(self, proc: str, init: int, mounts: dict[int, Mount], own_mount: str) -> None:
+    def __init__(self, proc: str, init: int, mounts: dict[int, _proc.Mount], own_mount: str) -> None:
         self.proc = proc
         self.root = f"{proc}/{init}/root"
         self.mounts = mounts
@@ -113,7 +117,7 @@ class _Look:
         self._visible: dict[tuple[str, int, int], bool] = {}
         self._protocols: dict[str, str] = {}
 
-    def task(self, pid: int) -> Task | None:
+    def task(self, pid: int) -> _proc.Task | None:
         """Everything about one process, or None where it is gone."""
         top = f"{self.proc}/{pid}"
         text = _read(f"{top}/status")
@@ -137,8 +141,8 @@ class _Look:
             mappings=tuple(self._mappings(top)) if found.state != "D" else (),
         )
 
-    def _descriptors(self, top: str, same_mounts: bool) -> list[Descriptor]:
-        found: list[Descriptor] = []
+    def _descriptors(self, top: str, same_mounts: bool) -> list[_proc.Descriptor]:
+        found: list[_proc.Descriptor] = []
         with _directory(f"{top}/fd") as links, _directory(f"{top}/fdinfo") as infos:
             if links < 0 or infos < 0:
                 return found
@@ -149,14 +153,14 @@ class _Look:
                 elif link.startswith("socket:"):
                     if link not in self._protocols:
                         self._protocols[link] = _protocol(f"{top}/fd/{name}")
-                    found.append(Descriptor(int(name), link, protocol=self._protocols[link]))
+                    found.append(_proc.Descriptor(int(name), link, protocol=self._protocols[link]))
                 elif link:
-                    one = Descriptor(int(name), link)
+                    one = _proc.Descriptor(int(name), link)
                     wanted = one.kind in _FDINFO_KINDS
                     found.append(dataclasses.replace(one, info=_read(name, infos)) if wanted else one)
         return found
 
-    def _file(self, name: str, link: str, links: int, infos: int, same_mounts: bool) -> Descriptor:
+    def _file(self, name: str, link: str, links: int, infos: int, same_mounts: bool) -> _proc.Descriptor:
         info = _read(name, infos, small=True)
         mount = self.mounts.get(_proc.mount_id(info))
         status, visible = None, None
@@ -172,7 +176,7 @@ class _Look:
                     or _link(name, links) != link
                     or self._leads_to(link, status, again=True)
                 )
-        return Descriptor(int(name), link, info, status, visible=visible)
+        return _proc.Descriptor(int(name), link, info, status, visible=visible)
 
     def _leads_to(self, link: str, status: os.stat_result, *, again: bool = False) -> bool:
         key = (link, status.st_dev, status.st_ino)
@@ -185,7 +189,7 @@ class _Look:
             self._visible[key] = there is None or (there.st_dev, there.st_ino) == key[1:]
         return self._visible[key]
 
-    def _mappings(self, top: str) -> t.Iterator[Mapping]:
+    def _mappings(self, top: str) -> t.Iterator[_proc.Mapping]:
         text = _read(f"{top}/maps")
         seen: set[str] = set()
         for one in _proc.unusual_mappings(text):
@@ -197,13 +201,13 @@ class _Look:
             yield dataclasses.replace(one, status=_stat(f"{top}/map_files/{name}") if name else None)
 
 
-def memory(container: Container) -> Memory:
+def memory(container: _container.Container) -> _preflight_container.Memory:
     """What the memory controller says."""
     for hierarchy in container.cgroups:
         top = hierarchy.directory
         if hierarchy.unified and os.path.exists(f"{top}/memory.current"):
             values = _values(f"{top}/memory.stat")
-            return Memory(
+            return _preflight_container.Memory(
                 values.get("anon", 0),
                 values.get("shmem", 0),
                 _first_number(f"{top}/memory.current") - values.get("inactive_file", 0) - values.get("active_file", 0),
@@ -212,16 +216,16 @@ def memory(container: Container) -> Memory:
         if not hierarchy.unified and "memory" in hierarchy.controllers:
             values = _values(f"{top}/memory.stat")
             cache = values.get("total_inactive_file", 0) + values.get("total_active_file", 0)
-            return Memory(
+            return _preflight_container.Memory(
                 values.get("total_rss", 0),
                 values.get("total_shmem", 0),
                 _first_number(f"{top}/memory.usage_in_bytes") - cache,
                 _limit(f"{top}/memory.limit_in_bytes"),
             )
-    return Memory()
+    return _preflight_container.Memory()
 
 
-def space(directory: str, *, proc: str = "/proc") -> Space | None:
+def space(directory: str, *, proc: str = "/proc") -> _preflight_container.Space | None:
     """The room where the checkpoint will be, whose directory need not be there yet; None where that cannot be told."""
     there = directory
     while not os.path.isdir(there) and there != "/":
@@ -232,7 +236,7 @@ def space(directory: str, *, proc: str = "/proc") -> Space | None:
         return None
     name = f"{os.major(device)}:{os.minor(device)}"
     kinds = [one.type for one in _proc.mounts(_read(f"{proc}/self/mountinfo")) if one.device == name]
-    return Space(found.f_bfree * found.f_frsize, kinds[0] if kinds else "")
+    return _preflight_container.Space(found.f_bfree * found.f_frsize, kinds[0] if kinds else "")
 
 
 def _namespaces(top: str) -> dict[str, str]:
@@ -241,7 +245,7 @@ def _namespaces(top: str) -> dict[str, str]:
     return {name: link for name, link in found.items() if link}
 
 
-def _unix(runner: Runner, tasks: t.Sequence[Task], proc: str) -> list[UnixSocket]:
+def _unix(runner: _runner.Runner, tasks: t.Sequence[_proc.Task], proc: str) -> list[_findings.UnixSocket]:
     # Only the kernel's socket diagnosis tells the peer, and it answers for one network namespace.
     seen: dict[str, int] = {}
     for task in tasks:
@@ -254,7 +258,7 @@ def _unix(runner: Runner, tasks: t.Sequence[Task], proc: str) -> list[UnixSocket
     return found
 
 
-def _unread(tasks: t.Sequence[Task], proc: str) -> dict[int, int]:
+def _unread(tasks: t.Sequence[_proc.Task], proc: str) -> dict[int, int]:
     found: dict[int, int] = {}
     seen: set[str] = set()
     for task in tasks:
@@ -273,7 +277,7 @@ def _lock_holders(text: str) -> t.Iterator[int]:
             yield int(fields[4])
 
 
-def _occupied(mounts: t.Iterable[Mount], root: str) -> t.Iterator[str]:
+def _occupied(mounts: t.Iterable[_proc.Mount], root: str) -> t.Iterator[str]:
     for one in mounts:
         there = _stat(root + one.target) if one.type in _MUST_BE_EMPTY else None
         # Something else may be mounted over it.

@@ -15,9 +15,10 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _proc
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import BLOCKS, MAY_FAIL, Facts, Finding
-from ansible_collections.stasis.lxc.plugins.module_utils._proc import Mount
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _findings,
+    _proc,
+)
 
 # Read: fstypes[] in CRIU's filesystems.c; hugetlbfs comes from --enable-fs.
 _MADE_AGAIN = frozenset(
@@ -46,7 +47,7 @@ _MADE_AGAIN = frozenset(
 )
 
 
-def check(facts: Facts, mapped: t.Container[str], enabled: t.Container[str] = ()) -> list[Finding]:
+def check(facts: _findings.Facts, mapped: t.Container[str], enabled: t.Container[str] = ()) -> list[_findings.Finding]:
     """Every finding about mounts. mapped: targets, without a slash in front, that CRIU is told of.
     enabled: further file systems of --enable-fs."""
     shares = facts.init.namespaces.get("cgroup") == facts.own_namespaces.get("cgroup")
@@ -57,7 +58,7 @@ def check(facts: Facts, mapped: t.Container[str], enabled: t.Container[str] = ()
         if one.target != "/"
     }
     tree = _Tree(mounts, frozenset(number for number, found in external.items() if found))
-    found: list[Finding] = []
+    found: list[_findings.Finding] = []
     for one in mounts:
         if one.target != "/":
             found += _fault(tree, one, facts, enabled)
@@ -70,38 +71,40 @@ def check(facts: Facts, mapped: t.Container[str], enabled: t.Container[str] = ()
 class _Tree:
     """The mounts, and the numbers of those that are external."""
 
-    mounts: list[Mount]
+    mounts: list[_proc.Mount]
     external: frozenset[int]
 
-    def binds(self, one: Mount) -> list[Mount]:
+    def binds(self, one: _proc.Mount) -> list[_proc.Mount]:
         """Itself and every other mount of the same file system."""
         return [other for other in self.mounts if other.number == one.number or self._same(one, other)]
 
-    def _same(self, one: Mount, other: Mount) -> bool:
+    def _same(self, one: _proc.Mount, other: _proc.Mount) -> bool:
         if one.device != other.device or one.options != other.options:
             return False
         if one.number in self.external or other.number in self.external:
             return True
         return (one.source, one.base_type) == (other.source, other.base_type)
 
-    def is_external(self, one: Mount) -> bool:
+    def is_external(self, one: _proc.Mount) -> bool:
         """Whether it is external, or a part of what is."""
         return any(other.number in self.external and _below(one.root, other.root) for other in self.binds(one))
 
-    def is_root(self, one: Mount) -> bool:
+    def is_root(self, one: _proc.Mount) -> bool:
         """Whether it is a part of the root file system."""
         return any(other.target == "/" and _below(one.root, other.root) for other in self.binds(one))
 
 
-def _fault(tree: _Tree, one: Mount, facts: Facts, enabled: t.Container[str]) -> t.Iterator[Finding]:
+def _fault(
+    tree: _Tree, one: _proc.Mount, facts: _findings.Facts, enabled: t.Container[str]
+) -> t.Iterator[_findings.Finding]:
     external = tree.is_external(one)
     if external or tree.is_root(one):
         return
     if one.root != "/":
         if not any(other.root == "/" for other in tree.binds(one)):
-            yield Finding(
+            yield _findings.Finding(
                 "mount",
-                BLOCKS,
+                _findings.BLOCKS,
                 one.target,
                 f"It is a part ({one.root}) of a file system ({one.type}) that is mounted nowhere else, neither in the "
                 "container nor on the host.",
@@ -109,25 +112,25 @@ def _fault(tree: _Tree, one: Mount, facts: Facts, enabled: t.Container[str]) -> 
             )
         return
     if one.base_type == "fuse":
-        yield Finding(
+        yield _findings.Finding(
             "mount",
-            BLOCKS,
+            _findings.BLOCKS,
             one.target,
             f"It is a FUSE file system ({one.type}) of the container's own, which CRIU cannot dump.",
             "Unmount it first.",
         )
     elif one.base_type not in _MADE_AGAIN and one.type not in enabled:
-        yield Finding(
+        yield _findings.Finding(
             "mount",
-            BLOCKS,
+            _findings.BLOCKS,
             one.target,
             f"It is a file system ({one.type}) that CRIU cannot make again, and the host has not mounted it.",
             "Unmount it, or name it in external_mounts with its source on the host.",
         )
     elif one.target in facts.occupied:
-        yield Finding(
+        yield _findings.Finding(
             "mount",
-            BLOCKS,
+            _findings.BLOCKS,
             one.target,
             f"It is a {one.type} file system that is not empty, and CRIU does not keep what is in it.",
             "Remove what is in it, or unmount it.",
@@ -136,7 +139,7 @@ def _fault(tree: _Tree, one: Mount, facts: Facts, enabled: t.Container[str]) -> 
         yield from _automount(one, facts)
 
 
-def _automount(one: Mount, facts: Facts) -> t.Iterator[Finding]:
+def _automount(one: _proc.Mount, facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     pipe = next((word for word in one.options.split(",") if word.startswith("pipe_ino=")), "")
     inode = int(pipe.partition("=")[2] or 0)
     held = any(
@@ -147,42 +150,42 @@ def _automount(one: Mount, facts: Facts) -> t.Iterator[Finding]:
         for found in task.descriptors
     )
     if not held:
-        yield Finding(
+        yield _findings.Finding(
             "autofs",
-            BLOCKS,
+            _findings.BLOCKS,
             one.target,
             "No process of the container holds the other end of this automount point.",
             "Unmount it, or stop the automount unit.",
         )
     else:
-        yield Finding(
+        yield _findings.Finding(
             "autofs",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             one.target,
             "It is an automount point; the dump fails where a request waits in it.",
             "Stop the automount unit, or run the task again.",
         )
 
 
-def _sharing(tree: _Tree, one: Mount) -> t.Iterator[Finding]:
+def _sharing(tree: _Tree, one: _proc.Mount) -> t.Iterator[_findings.Finding]:
     if any(other.shared == one.master and other.number != one.number for other in tree.mounts):
         return
     for other in tree.binds(one):
         source = other.number in tree.external or other.target == "/"
         if source and other.master == one.master and _below(one.root, other.root):
             return
-    yield Finding(
+    yield _findings.Finding(
         "mount-sharing",
-        BLOCKS,
+        _findings.BLOCKS,
         one.target,
         "It receives mounts from a peer group that is not in the container, and CRIU cannot join it again.",
         f"Run `mount --make-private {one.target}` inside.",
     )
 
 
-def _on_host(one: Mount, host: t.Iterable[Mount]) -> bool:
+def _on_host(one: _proc.Mount, host: t.Iterable[_proc.Mount]) -> bool:
     """Whether CRIU finds it on the host (read: find_best_external_match(), resolve_external_mounts())."""
-    match: Mount | None = None
+    match: _proc.Mount | None = None
     for other in host:
         same = (one.device, one.source, one.base_type, one.options) == (
             other.device,
@@ -200,7 +203,7 @@ def _on_host(one: Mount, host: t.Iterable[Mount]) -> bool:
     return not one.master or one.master in (match.shared, match.master)
 
 
-def _rooted(one: Mount) -> Mount:
+def _rooted(one: _proc.Mount) -> _proc.Mount:
     """In a cgroup namespace of its own a container sees its part of the hierarchy as a whole."""
     return dataclasses.replace(one, root="/") if one.type in ("cgroup", "cgroup2") else one
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import BLOCKS, MAY_FAIL, NOTE, Facts, Finding
-from ansible_collections.stasis.lxc.plugins.module_utils._proc import Task
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _findings,
+    _proc,
+)
 
 # CRIU restores several mount and network namespaces, and one of each other kind (read: CLONE_SUBNS in its namespaces.h).
 _ONE_ONLY = ("cgroup", "ipc", "pid", "time", "user", "uts")
@@ -24,7 +26,7 @@ _UNIT_REMEDY = {
 _SIGTRAP = 1 << (5 - 1)
 
 
-def check(facts: Facts) -> list[Finding]:
+def check(facts: _findings.Facts) -> list[_findings.Finding]:
     """Every finding about the processes of a container."""
     found = [finding for task in facts.tasks for finding in _state(task)]
     found += _sessions(facts)
@@ -33,58 +35,60 @@ def check(facts: Facts) -> list[Finding]:
     return found
 
 
-def _state(task: Task) -> t.Iterator[Finding]:
+def _state(task: _proc.Task) -> t.Iterator[_findings.Finding]:
     if task.state == "Z" and task.threads > 1:
-        yield Finding(
+        yield _findings.Finding(
             "zombie-threads",
-            BLOCKS,
+            _findings.BLOCKS,
             task.label,
             "Its first thread has ended and others go on, which CRIU cannot dump.",
             "End this process, or restart its service.",
         )
     elif task.state == "Z":
-        yield Finding("zombie", NOTE, task.label, "It is a zombie; CRIU keeps it as one.", "Nothing needs to be done.")
+        yield _findings.Finding(
+            "zombie", _findings.NOTE, task.label, "It is a zombie; CRIU keeps it as one.", "Nothing needs to be done."
+        )
     if task.tracer:
-        yield Finding(
+        yield _findings.Finding(
             "traced",
-            BLOCKS,
+            _findings.BLOCKS,
             task.label,
             f"It is traced by process {task.tracer}, and only one tracer is possible.",
             "End the debugger or strace first.",
         )
     elif task.state == "D":
-        yield Finding(
+        yield _findings.Finding(
             "uninterruptible",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             task.label,
             "It is in uninterruptible sleep; CRIU waits ten seconds for it, and then fails.",
             "Wait until it is through; where it stays so, look at the disk or the network file system it waits for.",
         )
     if task.pending & _SIGTRAP:
-        yield Finding(
+        yield _findings.Finding(
             "pending-sigtrap",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             task.label,
             "A SIGTRAP waits for it, with which CRIU cannot dump it.",
             "Run the task again; where it stays so, end the process.",
         )
 
 
-def _sessions(facts: Facts) -> t.Iterator[Finding]:
+def _sessions(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     for task in facts.tasks:
         # In a pid namespace of its own a process may not see its session's leader, and that is another finding.
         same = task.namespaces.get("pid") == facts.init.namespaces.get("pid")
         if task.session == 0 and task.state != "Z" and same:
-            yield Finding(
+            yield _findings.Finding(
                 "foreign-session",
-                BLOCKS,
+                _findings.BLOCKS,
                 task.label,
                 "The leader of its session is outside of the container, as with a daemon started by lxc-attach.",
                 "Restart it from inside, or start it with `setsid`.",
             )
 
 
-def _namespaces(facts: Facts) -> t.Iterator[Finding]:
+def _namespaces(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     init, own = facts.init, facts.own_namespaces
     for task in facts.tasks:
         # A zombie has left its namespaces, and /proc no longer tells them.
@@ -96,18 +100,18 @@ def _namespaces(facts: Facts) -> t.Iterator[Finding]:
                     f"Where it is a service of systemd, set {unit} in its unit; else" if unit else "Start it so that"
                 )
                 tail = "start it without a namespace of its own." if unit else "it has no time namespace of its own."
-                yield Finding(
+                yield _findings.Finding(
                     f"nested-{name}-namespace",
-                    BLOCKS,
+                    _findings.BLOCKS,
                     task.label,
                     f"It lives in a namespace of its own ({name}), of which CRIU can dump only the container's.",
                     f"{service} {tail}",
                 )
         children = task.namespaces.get("time_for_children")
         if children and children != task.namespaces.get("time"):
-            yield Finding(
+            yield _findings.Finding(
                 "nested-time-namespace",
-                BLOCKS,
+                _findings.BLOCKS,
                 task.label,
                 "Its children would live in another time namespace, which CRIU cannot dump.",
                 "Start it so that it has no time namespace of its own.",
@@ -115,9 +119,9 @@ def _namespaces(facts: Facts) -> t.Iterator[Finding]:
     yield from _partly_kept(facts)
 
 
-def _partly_kept(facts: Facts) -> t.Iterator[Finding]:
+def _partly_kept(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     own = facts.own_namespaces
-    groups: dict[tuple[str, str], list[Task]] = {}
+    groups: dict[tuple[str, str], list[_proc.Task]] = {}
     for task in facts.tasks:
         for name in ("mnt", "net"):
             found = task.namespaces.get(name, "")
@@ -126,38 +130,38 @@ def _partly_kept(facts: Facts) -> t.Iterator[Finding]:
     for (name, namespace), tasks in groups.items():
         more = f" and {len(tasks) - 1} more" if len(tasks) > 1 else ""
         if namespace in facts.cgroup_files:
-            yield Finding(
+            yield _findings.Finding(
                 "cgroup-file-mount",
-                BLOCKS,
+                _findings.BLOCKS,
                 tasks[0].label + more,
                 f"{facts.cgroup_files[namespace]} is mounted in its mount namespace, which CRIU would restore as the whole of cgroup2.",
                 "Where it is a service of systemd, set MemoryPressureWatch=off in its unit; else unmount it there.",
             )
         if name == "mnt":
-            yield Finding(
+            yield _findings.Finding(
                 "nested-mount-namespace",
-                MAY_FAIL,
+                _findings.MAY_FAIL,
                 tasks[0].label + more,
                 "It lives in a mount namespace of its own; CRIU dumps that, but cannot restore every one.",
                 "Try a restore before you rely on it. Where that fails for a service of systemd, set PrivateTmp=, ProtectSystem=, "
                 "ProtectHome= and what else gives it one to no.",
             )
         else:
-            yield Finding(
+            yield _findings.Finding(
                 "nested-network-namespace",
-                MAY_FAIL,
+                _findings.MAY_FAIL,
                 tasks[0].label + more,
                 "It lives in a network namespace of its own, which CRIU keeps only as far as it knows what is in it.",
                 "In a unit of systemd set PrivateNetwork=no; try a restore before you rely on it.",
             )
 
 
-def _seccomp(facts: Facts) -> t.Iterator[Finding]:
+def _seccomp(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     more = [task for task in facts.tasks if task.mode and task.filters > facts.init.filters]
     if more:
-        yield Finding(
+        yield _findings.Finding(
             "seccomp",
-            NOTE,
+            _findings.NOTE,
             f"{more[0].label}{f' and {len(more) - 1} more' if len(more) > 1 else ''}",
             "It has installed seccomp filters of its own; CRIU keeps them.",
             "Nothing needs to be done.",

@@ -12,17 +12,10 @@ import re
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _proc
-from ansible_collections.stasis.lxc.plugins.module_utils._findings import (
-    BLOCKS,
-    MAY_FAIL,
-    NOTE,
-    Facts,
-    Finding,
-    Options,
-    UnixSocket,
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _findings,
+    _proc,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._proc import DELETED, Descriptor, Task
 
 # What the kernel calls the protocols of the sockets that CRIU knows (read: dump_socket() in its sockets.c and
 # can_dump_ipproto() in its sk-inet.c).
@@ -54,7 +47,7 @@ _GETTY = "console-getty.service"
 _PTMX, _PTS, _CTTY = (5, 2), 136, (5, 0)
 
 
-def unix_sockets(text: str) -> list[UnixSocket]:
+def unix_sockets(text: str) -> list[_findings.UnixSocket]:
     """The sockets in the output of `ss -H -x -a -n -e`. Lines in another form are left out."""
     found = []
     for line in text.splitlines():
@@ -62,7 +55,7 @@ def unix_sockets(text: str) -> list[UnixSocket]:
         if match:
             kind, state, queued, _name, inode, peer, shut, peers = match.groups()
             pending = tuple(int(number) for number in (peers or "").split())
-            found.append(UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->", pending))
+            found.append(_findings.UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->", pending))
     return found
 
 
@@ -84,10 +77,10 @@ def connected(text: str) -> set[int]:
     return {int(row[9]) for row in rows if len(row) > 9 and row[3] not in _UNCONNECTED} - {0}
 
 
-def check(facts: Facts, options: Options) -> list[Finding]:
+def check(facts: _findings.Facts, options: _findings.Options) -> list[_findings.Finding]:
     """Every finding about sockets and terminals."""
-    found: list[Finding] = []
-    holders: dict[int, tuple[Task, Descriptor]] = {}
+    found: list[_findings.Finding] = []
+    holders: dict[int, tuple[_proc.Task, _proc.Descriptor]] = {}
     for task in facts.tasks:
         for one in task.descriptors:
             if one.kind == "socket":
@@ -104,38 +97,40 @@ def check(facts: Facts, options: Options) -> list[Finding]:
     return found
 
 
-def _socket(facts: Facts, inode: int, subject: str, protocol: str) -> t.Iterator[Finding]:
+def _socket(facts: _findings.Facts, inode: int, subject: str, protocol: str) -> t.Iterator[_findings.Finding]:
     if protocol and protocol not in _KEPT:
         family = protocol[3:] if protocol.startswith("AF_") else protocol
-        yield Finding(
+        yield _findings.Finding(
             "socket",
-            BLOCKS,
+            _findings.BLOCKS,
             subject,
             f"It is a socket of kind {family}, which CRIU cannot dump.",
             _REMEDIES.get(family, "Stop the program first."),
         )
     if inode in facts.unread:
-        yield Finding(
+        yield _findings.Finding(
             "netlink-data",
-            MAY_FAIL,
+            _findings.MAY_FAIL,
             subject,
             f"{facts.unread[inode]} bytes wait to be read in its netlink socket; the dump fails unless they are by then.",
             "Run the task again; where it stays so, restart the program, which does not read its socket.",
         )
 
 
-def _connections(facts: Facts, inside: t.Mapping[int, str]) -> t.Iterator[Finding]:
+def _connections(facts: _findings.Facts, inside: t.Mapping[int, str]) -> t.Iterator[_findings.Finding]:
     for inode in sorted(facts.connected & set(inside)):
-        yield Finding(
+        yield _findings.Finding(
             "tcp-established",
-            BLOCKS,
+            _findings.BLOCKS,
             inside[inode],
             "It has a TCP connection, and tcp_established is false.",
             "Set tcp_established to true, or close it.",
         )
 
 
-def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Iterator[Finding]:
+def _peers(
+    facts: _findings.Facts, options: _findings.Options, inside: t.Mapping[int, str]
+) -> t.Iterator[_findings.Finding]:
     ours = [one for one in facts.unix if one.inode in inside]
     pending = {number for one in facts.unix for number in one.pending}
     # A descriptor that is on its way through a socket is in no process, so that its holder cannot be told.
@@ -151,47 +146,47 @@ def _peers(facts: Facts, options: Options, inside: t.Mapping[int, str]) -> t.Ite
         # That option helps with datagrams alone, and only where the other end lives in the same network namespace.
         if one.type == "u_dgr" and external and one.peer in listed:
             continue
-        yield Finding(
+        yield _findings.Finding(
             "unix-peer",
-            MAY_FAIL if travelling else BLOCKS,
+            _findings.MAY_FAIL if travelling else _findings.BLOCKS,
             inside[one.inode],
             "The other end of its Unix socket is outside of the container.",
             "Stop the program, or what it talks to on the host; look for sockets in the bind mounts of the configuration.",
         )
 
 
-def _waiting(facts: Facts, options: Options) -> t.Iterator[Finding]:
+def _waiting(facts: _findings.Facts, options: _findings.Options) -> t.Iterator[_findings.Finding]:
     if facts.backlog:
         waiting = f"{facts.backlog} TCP connection{'s wait' if facts.backlog > 1 else ' waits'} to be accepted"
         if options.criu.skip_in_flight:
-            yield Finding(
+            yield _findings.Finding(
                 "tcp-in-flight",
-                NOTE,
+                _findings.NOTE,
                 "network",
                 f"{waiting}; CRIU leaves them out, and their clients must connect again.",
                 "Run the task when the server has accepted them.",
             )
         else:
-            yield Finding(
+            yield _findings.Finding(
                 "tcp-in-flight",
-                MAY_FAIL,
+                _findings.MAY_FAIL,
                 "network",
                 f"{waiting}, and skip_in_flight is false.",
                 "Set skip_in_flight to true, or run the task again.",
             )
 
 
-def _terminals(facts: Facts) -> t.Iterator[Finding]:
+def _terminals(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     held = [(task, one) for task in facts.tasks for one in task.descriptors if _is_terminal(one)]
     masters = {_proc.status(one.info).get("tty-index") for _task, one in held if _number(one) == _PTMX}
     for task, one in held:
         subject = f"{task.label}, descriptor {one.number}"
         major, minor = _number(one)
         # A terminal whose master is gone has lost its name as well, and CRIU keeps it as one that hangs up.
-        if major == _PTS and str(minor) not in masters and not one.link.endswith(DELETED):
-            yield Finding(
+        if major == _PTS and str(minor) not in masters and not one.link.endswith(_proc.DELETED):
+            yield _findings.Finding(
                 "terminal",
-                BLOCKS,
+                _findings.BLOCKS,
                 subject,
                 f"It uses the terminal {one.link}, whose master is outside of the container.",
                 _terminal_remedy(task, one),
@@ -199,16 +194,16 @@ def _terminals(facts: Facts) -> t.Iterator[Finding]:
         elif (major, minor) == _CTTY and not any(
             _number(other)[0] == _PTS for holder, other in held if holder.pid == task.pid
         ):
-            yield Finding(
+            yield _findings.Finding(
                 "terminal",
-                MAY_FAIL,
+                _findings.MAY_FAIL,
                 subject,
                 "It has opened /dev/tty, and CRIU may not find the terminal behind it.",
                 "End the session, or send the output of the program to a file.",
             )
 
 
-def _terminal_remedy(task: Task, one: Descriptor) -> str:
+def _terminal_remedy(task: _proc.Task, one: _proc.Descriptor) -> str:
     if task.name.endswith("getty"):
         return f"Run `systemctl disable --now {_GETTY}` inside, or set lxc.console.path = none and start it again."
     if task.inside == 1 or one.link.endswith("/console"):
@@ -216,10 +211,10 @@ def _terminal_remedy(task: Task, one: Descriptor) -> str:
     return "End the login or lxc-attach session; for a daemon, send its output to a file."
 
 
-def _is_terminal(one: Descriptor) -> bool:
+def _is_terminal(one: _proc.Descriptor) -> bool:
     return one.status is not None and stat.S_ISCHR(one.status.st_mode) and _number(one)[0] in (5, _PTS)
 
 
-def _number(one: Descriptor) -> tuple[int, int]:
+def _number(one: _proc.Descriptor) -> tuple[int, int]:
     rdev = one.status.st_rdev if one.status else 0
     return os.major(rdev), os.minor(rdev)

@@ -26,8 +26,11 @@ import select
 import struct
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _pidfd, _proc
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+    _pidfd,
+    _proc,
+)
 
 _EPOLL_CTL_ADD = 1
 _EPOLL_CTL_DEL = 2
@@ -90,12 +93,14 @@ def _watches(pid: int) -> list[Watch]:
     for number, target in targets.items():
         if not _PRESSURE.search(target):
             continue
-        flags = _proc.status(text_of(f"/proc/{pid}/fdinfo/{number}")).get("flags", "0")
+        flags = _proc.status(_files.text_of(f"/proc/{pid}/fdinfo/{number}")).get("flags", "0")
         if int(flags, 8) & os.O_ACCMODE == os.O_RDONLY:
             continue
         sets = [other for other, what in targets.items() if what == "anon_inode:[eventpoll]"]
         epolls = [
-            (other, *entry) for other in sets for entry in entries(text_of(f"/proc/{pid}/fdinfo/{other}"), number)
+            (other, *entry)
+            for other in sets
+            for entry in entries(_files.text_of(f"/proc/{pid}/fdinfo/{other}"), number)
         ]
         environment = b""
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as stream:

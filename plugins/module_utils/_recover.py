@@ -11,11 +11,15 @@ import os
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _files, _host, _image, _rootfs
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _container,
+    _errors,
+    _files,
+    _host,
+    _image,
+    _rootfs,
+    _runner,
+)
 
 ROLL_FORWARD = "roll forward"
 PUBLISH = "publish"
@@ -23,7 +27,9 @@ DISCARD = "discard"
 LEAVE = "leave"
 
 
-def decide(staged: Image, target: Image, state: str, init: Process | None, boot_id: str) -> str:
+def decide(
+    staged: _image.Image, target: _image.Image, state: str, init: _container.Process | None, boot_id: str
+) -> str:
     """What to do with a staging directory.
 
     A commit record alone does not prove that the source died, since CRIU can still be vetoed after it: the
@@ -57,11 +63,11 @@ def recover(
     wanted_directory: str,
     name: str,
     lxc_path: str,
-    container: Container | None,
+    container: _container.Container | None,
     *,
     act: bool,
-    runner: Runner,
-    trust: Trust | None = None,
+    runner: _runner.Runner,
+    trust: _image.Trust | None = None,
 ) -> list[str]:
     """Repair what an earlier run left; returns a line for each thing done, or that would be done without `act`.
 
@@ -110,10 +116,10 @@ def foreseen(
     directory: str,
     name: str,
     lxc_path: str,
-    container: Container | None,
-    trust: Trust | None = None,
+    container: _container.Container | None,
+    trust: _image.Trust | None = None,
     level: str = "size",
-) -> Image:
+) -> _image.Image:
     """The image that recover() will have put at directory: what check mode plans with. Changes nothing.
 
     Its path is the staging directory's where the image still stands there.
@@ -140,21 +146,21 @@ def _never_begun(staging: str) -> bool:
 
 
 def _signer(
-    signer: t.Callable[[t.Mapping[str, t.Any], Runner], t.Callable[[bytes], bytes] | None],
+    signer: t.Callable[[t.Mapping[str, t.Any], _runner.Runner], t.Callable[[bytes], bytes] | None],
     draft: t.Mapping[str, t.Any],
-    runner: Runner,
+    runner: _runner.Runner,
 ) -> tuple[t.Callable[[bytes], bytes] | None, list[str]]:
     """What signs a committed image, tried, and why nothing does: an image without a signature is worth more than none."""
     try:
         sign = signer(draft, runner)
         if sign is not None:
             sign(b"stasis")
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         return None, [f"left that checkpoint unsigned: {exc.what}"]
     return sign, []
 
 
-def _fingerprint(staged: Image, container: Container | None) -> dict[str, t.Any] | None:
+def _fingerprint(staged: _image.Image, container: _container.Container | None) -> dict[str, t.Any] | None:
     """For a committed image. The root file system is fingerprinted only where nothing was written since LXC's
     teardown, for otherwise the container may have run in between, and the image must not pass for fresh."""
     if container is None or container.init is not None:

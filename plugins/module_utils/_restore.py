@@ -14,15 +14,20 @@ import typing as t
 from dataclasses import asdict, dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _attempts,
     _autostart,
     _cgroup_tree,
     _cgroups,
     _container,
+    _criu_command,
     _criu_run,
     _criu_stats,
     _device_rules,
+    _errors,
     _files,
     _image,
+    _install_record,
     _journal,
     _leftovers,
     _link_remaps,
@@ -37,14 +42,6 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _user_namespace,
     _workspace,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image
-from ansible_collections.stasis.lxc.plugins.module_utils._install_record import InstallRecord
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class RestoreOrder:
     """
 
     criu: str
-    options: CriuOptions
+    options: _criu_command.CriuOptions
     arguments: t.Callable[[str, str], list[str]]
     nics: tuple[_nics.Nic, ...]
     generation: int
@@ -70,7 +67,7 @@ class RestoreOrder:
 class Restored(t.NamedTuple):
     """What came of it. command: the argv of CRIU, as it ran. stats: CRIU's."""
 
-    init: Process
+    init: _container.Process
     command: list[str]
     stats: dict[str, int]
     log_path: str
@@ -79,10 +76,10 @@ class Restored(t.NamedTuple):
 
 def restore(
     runner: _runner.Runner,
-    container: Container,
-    image: Image,
-    wanted: Wanted,
-    record: InstallRecord,
+    container: _container.Container,
+    image: _image.Image,
+    wanted: _argspec.Wanted,
+    record: _install_record.InstallRecord,
     order: RestoreOrder,
 ) -> Restored:
     """Restore a stopped container; raises RunError with `log_path`, `log_errors`, `rc` and `command`."""
@@ -140,25 +137,25 @@ def restore(
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
 
 
-def stop(container: Container, runner: _runner.Runner, wanted: Wanted) -> None:
+def stop(container: _container.Container, runner: _runner.Runner, wanted: _argspec.Wanted) -> None:
     """Stop a running container that is to be restored, and wait until LXC has torn it down."""
     done = runner.run(["lxc-stop", "-P", container.lxc_path, "-n", container.name, "-k"], timeout=wanted.timeout)
     if done.rc != 0 or not _container.wait_stopped(runner, container, 60.0):
-        raise StasisError(
+        raise _errors.StasisError(
             f"{container.name} could not be stopped: {done.stderr.strip()[:300]}",
             "Stop it by hand, then run the task again.",
         )
 
 
-def _runs(runner: _runner.Runner, container: Container) -> bool:
+def _runs(runner: _runner.Runner, container: _container.Container) -> bool:
     return _container.query(runner, container.name, container.lxc_path)[0] == _container.RUNNING
 
 
 def _begin(
-    container: Container,
-    image: Image,
-    wanted: Wanted,
-    record: InstallRecord,
+    container: _container.Container,
+    image: _image.Image,
+    wanted: _argspec.Wanted,
+    record: _install_record.InstallRecord,
     order: RestoreOrder,
     work: _workspace.Workspace,
 ) -> _journal.Journal:
@@ -180,7 +177,12 @@ def _begin(
 
 
 def _environment(
-    wanted: Wanted, record: InstallRecord, order: RestoreOrder, work: _workspace.Workspace, nics: str, image: Image
+    wanted: _argspec.Wanted,
+    record: _install_record.InstallRecord,
+    order: RestoreOrder,
+    work: _workspace.Workspace,
+    nics: str,
+    image: _image.Image,
 ) -> dict[str, str]:
     env = _criu_run.environment(wanted, work)
     env["STASIS_CRIU"] = order.criu
@@ -197,10 +199,10 @@ def _environment(
     return env
 
 
-def _cgroup_environment(order: RestoreOrder, image: Image) -> dict[str, str]:
+def _cgroup_environment(order: RestoreOrder, image: _image.Image) -> dict[str, str]:
     """The hook's part of the cgroups; the launcher adds the payload cgroup's name, which liblxc alone knows."""
     path = os.path.join(image.path, _cgroup_tree.RECORD)
-    mounts = _cgroups.parse_mounts(text_of("/proc/self/mountinfo"))
+    mounts = _cgroups.parse_mounts(_files.text_of("/proc/self/mountinfo"))
     mount = mounts.pop("", "")
     # Where CRIU is told to leave the cgroups alone, so do we.
     if order.options.manage_cgroups in ("none", "ignore") or not mount or not os.path.exists(path):
@@ -210,9 +212,9 @@ def _cgroup_environment(order: RestoreOrder, image: Image) -> dict[str, str]:
     return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount, "STASIS_CGROUP_V1": "\n".join(mounts.values())}
 
 
-def _rules_of(order: RestoreOrder, image: Image, work: _workspace.Workspace) -> _device_rules.Attaching:
+def _rules_of(order: RestoreOrder, image: _image.Image, work: _workspace.Workspace) -> _device_rules.Attaching:
     """What attaches the rules about device nodes that the image has; where CRIU is told to leave the cgroups alone, so do we."""
-    mounts = _cgroups.parse_mounts(text_of("/proc/self/mountinfo"))
+    mounts = _cgroups.parse_mounts(_files.text_of("/proc/self/mountinfo"))
     first = next((place for names, place in mounts.items() if "devices" in names.split(",")), "")
     kept = order.options.manage_cgroups not in ("none", "ignore")
     path = os.path.join(image.path, _device_rules.LIST)
@@ -221,7 +223,7 @@ def _rules_of(order: RestoreOrder, image: Image, work: _workspace.Workspace) -> 
         programs = _device_rules.decode(text)
         _device_rules.check_list(_workspace.read_text(path))
     except ValueError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"The rules about device nodes in {image.path} cannot be read: {exc}.",
             "Use another checkpoint; this one was changed by something else.",
         ) from exc
@@ -231,7 +233,7 @@ def _rules_of(order: RestoreOrder, image: Image, work: _workspace.Workspace) -> 
     return _device_rules.Attaching(programs, mounts.get("", ""), work.path, environment)
 
 
-def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Workspace, hook: str) -> str:
+def _write_rcfile(container: _container.Container, order: RestoreOrder, work: _workspace.Workspace, hook: str) -> str:
     """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link), with a
     directory instead of an overlay, and with what cuts off a container that dies of the death of CRIU."""
     with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
@@ -258,7 +260,7 @@ def _write_rcfile(container: Container, order: RestoreOrder, work: _workspace.Wo
     return path
 
 
-def take_back(container: Container, image: Image, *, fresh: bool) -> list[str]:
+def take_back(container: _container.Container, image: _image.Image, *, fresh: bool) -> list[str]:
     """Take back what a restore that ran nothing has written: its record, and the fingerprint that it changed.
 
     Returns why that could not be done: it stays in the journal, and so it is the next run's.
@@ -278,14 +280,14 @@ def take_back(container: Container, image: Image, *, fresh: bool) -> list[str]:
 
 def _failure(
     done: _runner.Completed,
-    container: Container,
-    wanted: Wanted,
+    container: _container.Container,
+    wanted: _argspec.Wanted,
     work: _workspace.Workspace,
     command: list[str],
     state: str,
     *,
     nothing_ran: bool,
-) -> StasisError:
+) -> _errors.StasisError:
     from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log, _diagnosis
 
     log = work.read("restore.log", 64 << 20)
@@ -310,7 +312,7 @@ def _failure(
     else:
         cause = f"lxc-checkpoint ended with {done.rc}, the container is {state}."
     log_path = work.file("restore.log") if log else work.file("lxc.log")
-    return RunError(
+    return _attempts.RunError(
         f"{container.name} was not restored. {cause}",
         f"The checkpoint is still there. {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
         diagnoses=diagnoses,
@@ -322,7 +324,7 @@ def _failure(
     )
 
 
-def remember(container: Container, init: Process, generation: int) -> None:
+def remember(container: _container.Container, init: _container.Process, generation: int) -> None:
     """Which generation runs now, for the next dump; below /run, as it ends with the boot."""
     _files.make_directories(_workspace.LOCKS)
     path = os.path.join(_workspace.LOCKS, _workspace.key(container.name, container.lxc_path) + ".json")
@@ -330,7 +332,7 @@ def remember(container: Container, init: Process, generation: int) -> None:
     _files.write_durably(path, text + "\n")
 
 
-def running_generation(container: Container) -> int:
+def running_generation(container: _container.Container) -> int:
     """The generation that the running container was restored from, or 0 where it was started."""
     path = os.path.join(_workspace.LOCKS, _workspace.key(container.name, container.lxc_path) + ".json")
     try:

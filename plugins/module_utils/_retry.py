@@ -10,7 +10,9 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
-    from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import Diagnosis
+    from ansible_collections.stasis.lxc.plugins.module_utils import (
+        _diagnosis_types,
+    )
 
 
 DEFAULT_RETRIES = 2
@@ -21,7 +23,7 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 4.0
 
 
-def decide(diagnoses: t.Sequence[Diagnosis], attempt: int, retries: int = DEFAULT_RETRIES) -> bool:
+def decide(diagnoses: t.Sequence[_diagnosis_types.Diagnosis], attempt: int, retries: int = DEFAULT_RETRIES) -> bool:
     """Whether to try again after the attempt-th try, counted from 1, has failed with these causes."""
     # Here, as in the other places where something has failed: most tasks need none of the rules.
     from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis

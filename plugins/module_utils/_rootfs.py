@@ -14,7 +14,9 @@ import stat
 import typing as t
 from dataclasses import asdict, dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 # Enough for a whole distribution; beyond it the walk would cost seconds. Breadth first, so that what is
@@ -115,7 +117,7 @@ def overlay_options(spec: str, work: str) -> str:
     parts = [lower, upper, work]
     sound = all(part.startswith("/") and not set(part) & set(",\\\n") for part in parts)
     if not sound or os.path.dirname(work) != os.path.dirname(upper.rstrip("/")):
-        raise StasisError(
+        raise _errors.StasisError(
             f"The overlay {spec} with the work directory {work or '(none)'} cannot be mounted as it was.",
             "Restore to the configuration that the container had at the dump.",
         )

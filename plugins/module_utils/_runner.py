@@ -14,7 +14,9 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 
 class Completed(t.NamedTuple):
@@ -68,7 +70,7 @@ class SystemRunner:
                 tuple(argv), -signal.SIGKILL, _text(exc.stdout), _text(exc.stderr), time.monotonic() - started, True
             )
         except OSError as exc:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{argv[0]} could not be started: {exc.strerror or exc}.",
                 "Install the package that provides it, or correct its path.",
             ) from exc
@@ -114,7 +116,7 @@ def run_to_files(
                 preexec_fn=_ignore_sigterm if deaf else None,
             )
         except OSError as exc:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{argv[0]} could not be started: {exc.strerror or exc}.",
                 "Install the package that provides it, or correct its path.",
             ) from exc

@@ -17,8 +17,10 @@ import os
 import re
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _files,
+)
 
 _NAME = re.compile(r"cr-tmpfs\.[A-Za-z0-9]{6}\Z")
 _PLACES = ("/tmp", "/")
@@ -30,7 +32,7 @@ _UMOUNT_NOFOLLOW = 8
 def find(init_pid: int, proc: str = "/proc") -> list[str]:
     """The directories, as paths inside; mounted or not."""
     found = set()
-    for line in text_of(f"{proc}/{init_pid}/mountinfo").splitlines():
+    for line in _files.text_of(f"{proc}/{init_pid}/mountinfo").splitlines():
         found.add(line.split(" ")[4])
     found = {path for path in found if os.path.dirname(path) in _PLACES}
     for place in _PLACES:
@@ -74,4 +76,4 @@ def remove(init_pid: int, path: str) -> None:
         os.close(namespace)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:
-        raise StasisError(f"{os.strerror(code)}.", "Remove it by hand.")
+        raise _errors.StasisError(f"{os.strerror(code)}.", "Remove it by hand.")

@@ -20,9 +20,11 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _names
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Completed, Runner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _names,
+    _runner,
+)
 
 PRIVATE = "Ed25519 private key"
 PUBLIC = "Ed25519 public key"
@@ -52,14 +54,14 @@ def load(path: str, option: str) -> Key:
     _names.check_owned(path, option)
     kind = _kind(_read(path, option), path, option)
     if kind != PUBLIC and os.lstat(path).st_mode & 0o077:
-        raise StasisError(f"{option} {path} can be read by others than root.", f"Run chmod 600 {path}.")
+        raise _errors.StasisError(f"{option} {path} can be read by others than root.", f"Run chmod 600 {path}.")
     return Key(path, kind)
 
 
 def _kind(content: bytes, path: str, option: str) -> str:
     if b"-----BEGIN" not in content:
         if len(content) < _SHORTEST_SECRET:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{option} {path} holds {len(content)} bytes, too few for a secret.",
                 f"Make one of {_SHORTEST_SECRET} random bytes or more: openssl rand -out FILE {_SHORTEST_SECRET}.",
             )
@@ -74,37 +76,39 @@ def _kind(content: bytes, path: str, option: str) -> str:
     if kind == b"PRIVATE KEY" and _PRIVATE_DER.match(der):
         return PRIVATE
     what = kind.decode() if kind in (b"ENCRYPTED PRIVATE KEY", b"OPENSSH PRIVATE KEY", b"RSA PRIVATE KEY") else ""
-    raise StasisError(
+    raise _errors.StasisError(
         f"{option} {path} is no Ed25519 key in PEM{f', but: {what}' if what else ''}.",
         "Make one without a passphrase: openssl genpkey -algorithm ed25519 -out FILE; its public half: "
         "openssl pkey -in FILE -pubout.",
     )
 
 
-def try_key(key: Key, runner: Runner) -> None:
+def try_key(key: Key, runner: _runner.Runner) -> None:
     """Raise StasisError where a key cannot sign, before it is too late to find out."""
     # openssl does not sign what is empty.
     sign(b"stasis", key, runner)
 
 
-def sign(data: bytes, key: Key, runner: Runner) -> bytes:
+def sign(data: bytes, key: Key, runner: _runner.Runner) -> bytes:
     """The signature of data. Raises StasisError where the key or openssl cannot make one."""
     if key.kind == SECRET:
         return _mac(data, key)
     if key.kind != PRIVATE:
-        raise StasisError(f"sign_key {key.path} is an {key.kind}.", "Name the private key; the public one verifies.")
+        raise _errors.StasisError(
+            f"sign_key {key.path} is an {key.kind}.", "Name the private key; the public one verifies."
+        )
     with _memory(data) as text, _memory() as signature:
         done = _openssl(runner, "-sign", "-inkey", key.path, "-in", text.path, "-out", signature.path)
         made = signature.content()
     if done.rc != 0 or len(made) != _ED25519_SIZE:
-        raise StasisError(
+        raise _errors.StasisError(
             f"openssl could not sign with {key.path}: {_reason(done)}",
             "OpenSSL 3.0 or newer signs with Ed25519; an HMAC secret needs none.",
         )
     return made
 
 
-def problem(data: bytes, signature: bytes | None, key: Key, runner: Runner) -> str:
+def problem(data: bytes, signature: bytes | None, key: Key, runner: _runner.Runner) -> str:
     """Why a signature does not show that the owner of the key has signed data; "" where it does.
 
     What kind of signature it has to be is the key's say, never the signature's.
@@ -124,18 +128,18 @@ def problem(data: bytes, signature: bytes | None, key: Key, runner: Runner) -> s
         return ""
     if "Signature Verification Failure" in done.stdout + done.stderr:
         return wrong
-    raise StasisError(
+    raise _errors.StasisError(
         f"openssl could not verify with {key.path}: {_reason(done)}",
         "OpenSSL 3.0 or newer knows Ed25519; an HMAC secret needs none.",
     )
 
 
-def _openssl(runner: Runner, *arguments: str) -> Completed:
+def _openssl(runner: _runner.Runner, *arguments: str) -> _runner.Completed:
     # An Ed25519 signature is over the bytes themselves (-rawin), not over a hash of them.
     return runner.run(["openssl", "pkeyutl", "-rawin", *arguments], timeout=_TIMEOUT)
 
 
-def _reason(done: Completed) -> str:
+def _reason(done: _runner.Completed) -> str:
     lines = [line.strip() for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
     return (lines[0] if lines else f"it ended with {done.rc}.")[:300]
 
@@ -150,9 +154,9 @@ def _read(path: str, option: str) -> bytes:
         with os.fdopen(descriptor, "rb") as stream:
             content = stream.read(_LARGEST + 1)
     except OSError as exc:
-        raise StasisError(f"{option} {path} cannot be read: {exc.strerror}.", "Correct the path.") from exc
+        raise _errors.StasisError(f"{option} {path} cannot be read: {exc.strerror}.", "Correct the path.") from exc
     if len(content) > _LARGEST:
-        raise StasisError(f"{option} {path} is too large for a key.", "Correct the path.")
+        raise _errors.StasisError(f"{option} {path} is too large for a key.", "Correct the path.")
     return content
 
 

@@ -8,20 +8,25 @@
 from __future__ import annotations
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _container,
     _freshness,
     _image,
     _integrity,
     _interrupted,
+    _plan,
+    _result,
     _rootfs,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._argspec import Wanted
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._image import Image, Trust
-from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
-from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
 
 
-def look(wanted: Wanted, container: Container | None, trust: Trust | None = None, *, check_mode: bool) -> Image:
+def look(
+    wanted: _argspec.Wanted,
+    container: _container.Container | None,
+    trust: _image.Trust | None = None,
+    *,
+    check_mode: bool,
+) -> _image.Image:
     """The image that the task is about; in check mode as it would be after what is to be recovered.
 
     trust: as for _image.look().
@@ -32,7 +37,7 @@ def look(wanted: Wanted, container: Container | None, trust: Trust | None = None
     return _image.look(wanted.directory, trust, level)
 
 
-def stale_reasons(container: Container, image: Image) -> list[str]:
+def stale_reasons(container: _container.Container, image: _image.Image) -> list[str]:
     """Why a checkpoint is not fresh, a sentence each; empty where it is, and where there is none."""
     manifest = image.manifest
     if manifest is None:
@@ -58,9 +63,9 @@ def stale_reasons(container: Container, image: Image) -> list[str]:
     )
 
 
-def result_of(plan: Plan, image: Image, container: Container | None) -> Result:
+def result_of(plan: _plan.Plan, image: _image.Image, container: _container.Container | None) -> _result.Result:
     """The result as the plan has it; what is done later completes it."""
-    return Result(
+    return _result.Result(
         changed=plan.changed,
         action=plan.action,
         state=plan.state,

@@ -11,8 +11,10 @@ import ipaddress
 import sys
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _nics,
+)
 
 Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -43,7 +45,7 @@ def established(init_pid: int, *, proc: str = "/proc") -> list[Connection]:
                 found += parse(stream.read())
         except FileNotFoundError as exc:
             if family == "tcp":
-                raise StasisError(f"The container's init {init_pid} is gone.", "Run the task again.") from exc
+                raise _errors.StasisError(f"The container's init {init_pid} is gone.", "Run the task again.") from exc
     return found
 
 
@@ -78,7 +80,7 @@ def local_only(connections: t.Sequence[Connection], own_addresses: t.Iterable[st
     )
 
 
-def choose_lock(nics: t.Sequence[Nic], connections: t.Sequence[Connection]) -> str:
+def choose_lock(nics: t.Sequence[_nics.Nic], connections: t.Sequence[Connection]) -> str:
     """What `network_lock: auto` means for this container: "bridge" or "criu". Pure.
 
     "bridge": the hook takes the veths out of their bridges, which stops every connection that leaves the

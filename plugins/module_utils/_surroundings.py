@@ -16,34 +16,34 @@ import typing as t
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _apparmor,
     _cgroups,
+    _compatibility,
+    _container,
     _criu_command,
     _criu_files,
     _criu_log,
+    _files,
+    _host,
     _nics,
     _rootfs,
+    _runner,
 )
-from ansible_collections.stasis.lxc.plugins.module_utils._compatibility import FileState, Here
-from ansible_collections.stasis.lxc.plugins.module_utils._container import Container
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
-from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import Runner
 
 CPU_IMAGE = "cpuinfo.img"
 _TIMEOUT = 30.0
 
 
-def record(container: Container, runner: Runner) -> dict[str, t.Any]:
+def record(container: _container.Container, runner: _runner.Runner) -> dict[str, t.Any]:
     """What the manifest keeps of a running container's surroundings, beside what the dump knows anyway."""
     pid = container.init.pid if container.init else 0
     return {
-        "lsm": {"kind": lsm(), "label": text_of(f"/proc/{pid}/attr/current").strip(" \t\n\0")},
+        "lsm": {"kind": lsm(), "label": _files.text_of(f"/proc/{pid}/attr/current").strip(" \t\n\0")},
         "addresses": [] if any(nic.kind == "none" for nic in container.nics) else _inside_addresses(pid, runner),
         "rootfs": container.rootfs.spec,
-        "overlay_work": _rootfs.overlay_work(text_of(f"/proc/{pid}/mountinfo")),
+        "overlay_work": _rootfs.overlay_work(_files.text_of(f"/proc/{pid}/mountinfo")),
     }
 
 
-def record_cpu(runner: Runner, criu: str, staging: str) -> None:
+def record_cpu(runner: _runner.Runner, criu: str, staging: str) -> None:
     """Have CRIU write down the CPU's abilities into a staged image, before anything is frozen. Where this CRIU cannot
     on this architecture, there will be nothing to compare."""
     done = runner.run(_criu_command.cpuinfo(criu, "dump", staging), timeout=_TIMEOUT)
@@ -71,10 +71,16 @@ def record_files(image: str, rootfs_spec: str) -> dict[str, list[int]]:
     return found
 
 
-def observe(manifest: t.Mapping[str, t.Any], image: str, container: Container, host: Host, runner: Runner) -> Here:
+def observe(
+    manifest: t.Mapping[str, t.Any],
+    image: str,
+    container: _container.Container,
+    host: _host.Host,
+    runner: _runner.Runner,
+) -> _compatibility.Here:
     """This host as far as the manifest asks for it. Reads the image, which therefore has been verified before."""
-    mounts = _cgroups.parse_mounts(text_of("/proc/self/mountinfo"))
-    return Here(
+    mounts = _cgroups.parse_mounts(_files.text_of("/proc/self/mountinfo"))
+    return _compatibility.Here(
         architecture=host.architecture,
         versions={"kernel": host.kernel, "criu": host.criu_version, "lxc": host.lxc_version},
         has_v2="" in mounts,
@@ -94,13 +100,13 @@ def lsm(sysfs: str = "/sys") -> str:
     return "selinux" if os.path.exists(f"{sysfs}/fs/selinux/enforce") else "none"
 
 
-def _missing_profile(then: t.Mapping[str, str], container: Container) -> str:
+def _missing_profile(then: t.Mapping[str, str], container: _container.Container) -> str:
     if not then.get("kind") == lsm() == "apparmor":
         return ""
     return _apparmor.missing(then["label"], container.name, container.config.last("lxc.apparmor.profile", ""))
 
 
-def look(layers: t.Sequence[str], path: str) -> FileState | None:
+def look(layers: t.Sequence[str], path: str) -> _compatibility.FileState | None:
     """A file of a root file system, in the first of its layers that has it. Raises OSError where that cannot be told:
     behind a symbolic link that was not there at the dump, or outside."""
     parts = path.split("/")
@@ -118,20 +124,24 @@ def look(layers: t.Sequence[str], path: str) -> FileState | None:
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
             # An overlay's mark for a file that was removed from the layer below.
             return None
-        return FileState(status.st_size, status.st_mode, status.st_mtime_ns, status.st_dev, status.st_ino)
+        return _compatibility.FileState(
+            status.st_size, status.st_mode, status.st_mtime_ns, status.st_dev, status.st_ino
+        )
     return None
 
 
-def _look_all(wanted: t.Iterable[str], spec: str) -> dict[str, FileState | None]:
+def _look_all(wanted: t.Iterable[str], spec: str) -> dict[str, _compatibility.FileState | None]:
     layers = _rootfs.layers(spec)
-    found: dict[str, FileState | None] = {}
+    found: dict[str, _compatibility.FileState | None] = {}
     for path in wanted if layers else ():
         with contextlib.suppress(OSError):
             found[path] = look(layers, path)
     return found
 
 
-def _cpu_errors(manifest: t.Mapping[str, t.Any], image: str, host: Host, runner: Runner) -> tuple[str, ...]:
+def _cpu_errors(
+    manifest: t.Mapping[str, t.Any], image: str, host: _host.Host, runner: _runner.Runner
+) -> tuple[str, ...]:
     same_boot = (manifest.get("init") or {}).get("boot_id") == host.boot_id
     # A CPU does not change while the kernel runs.
     if same_boot or CPU_IMAGE not in manifest["files"]:
@@ -144,7 +154,7 @@ def _cpu_errors(manifest: t.Mapping[str, t.Any], image: str, host: Host, runner:
     )
 
 
-def _inside_addresses(pid: int, runner: Runner) -> list[dict[str, str]]:
+def _inside_addresses(pid: int, runner: _runner.Runner) -> list[dict[str, str]]:
     return [
         {"nic": str(link["ifname"]), "address": str(one["local"])}
         for link in _nics.inside_links(pid, runner)
@@ -153,7 +163,7 @@ def _inside_addresses(pid: int, runner: Runner) -> list[dict[str, str]]:
     ]
 
 
-def _host_addresses(runner: Runner) -> dict[str, str]:
+def _host_addresses(runner: _runner.Runner) -> dict[str, str]:
     done = runner.run(["ip", "-j", "addr"])
     try:
         links = json.loads(done.stdout) if done.rc == 0 else []

@@ -16,8 +16,10 @@ import contextlib
 import os
 import signal
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _versions
-from ansible_collections.stasis.lxc.plugins.module_utils._files import text_of
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _files,
+    _versions,
+)
 
 _PIDFS = "6.9"
 RELOADED = (
@@ -36,7 +38,7 @@ def note(init_name: str, kernel: str) -> list[str]:
 
 def name(pid: int, proc: str = "/proc") -> str:
     """A process's name (comm), "" where there is none."""
-    return text_of(f"{proc}/{pid}/comm").strip()
+    return _files.text_of(f"{proc}/{pid}/comm").strip()
 
 
 def reload(init_pid: int, *, proc: str = "/proc", kernel: str = "") -> None:

@@ -18,7 +18,9 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 _MAX_LINKS = 40
 # No unit file is longer.
@@ -38,7 +40,7 @@ class Tree:
         try:
             self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as exc:
-            raise StasisError(f"{root} cannot be read: {exc.strerror}.", "Correct lxc.rootfs.path.") from exc
+            raise _errors.StasisError(f"{root} cannot be read: {exc.strerror}.", "Correct lxc.rootfs.path.") from exc
 
     def close(self) -> None:
         """Let go of it."""
@@ -108,7 +110,7 @@ class Tree:
                     raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
                 self._write(directory, name, text)
         except OSError as exc:
-            raise StasisError(
+            raise _errors.StasisError(
                 f"{path} in {self.root} cannot be written: {exc.strerror}.",
                 "Look what is in its way there, or make the file system writable.",
             ) from exc

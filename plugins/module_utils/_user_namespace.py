@@ -25,7 +25,9 @@ import stat
 import struct
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 # The numbers are the same on every architecture but alpha (include/uapi/asm-generic/unistd.h).
 _OPEN_TREE, _MOUNT_SETATTR = 428, 442
@@ -51,7 +53,9 @@ def mapped_root(idmaps: t.Sequence[str]) -> int | None:
         fields = line.split()
         if len(fields) == 4 and fields[0] in ("u", "b") and fields[1] == "0" and fields[2].isdigit():
             return int(fields[2])
-    raise StasisError(f"lxc.idmap maps no root of the container: {'; '.join(idmaps)}.", "Map uid 0 of the container.")
+    raise _errors.StasisError(
+        f"lxc.idmap maps no root of the container: {'; '.join(idmaps)}.", "Map uid 0 of the container."
+    )
 
 
 @contextlib.contextmanager
@@ -68,7 +72,7 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         _let_group_in(directory)
         tree = _mount(directory, root)
     except OSError as exc:
-        raise StasisError(
+        raise _errors.StasisError(
             f"{directory} cannot be shown to the container's root alone: {exc.strerror}.", REMEDY
         ) from exc
     try:

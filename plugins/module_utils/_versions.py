@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+)
 
 _LEADING = re.compile(r"\s*v?([0-9]+(?:\.[0-9]+)*)")
 
@@ -32,7 +34,7 @@ def parse(text: str) -> tuple[int, ...]:
     """
     match = _LEADING.match(text)
     if not match:
-        raise StasisError(f"{text!r} is not a version.", "A version starts with a number, such as 4.2.")
+        raise _errors.StasisError(f"{text!r} is not a version.", "A version starts with a number, such as 4.2.")
     numbers = [int(part) for part in match.group(1).split(".")]
     while len(numbers) > 1 and numbers[-1] == 0:
         numbers.pop()

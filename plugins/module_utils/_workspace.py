@@ -16,8 +16,10 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _files,
+)
 
 LOGS = "/var/log/stasis"
 LOCKS = "/run/stasis"
@@ -104,7 +106,7 @@ def locked(name: str, lxc_path: str, timeout: float, locks: str = LOCKS) -> t.It
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StasisError(
+                    raise _errors.StasisError(
                         f"Another task is at work on {name} in {lxc_path}.", "Run this task again when it has ended."
                     ) from None
                 time.sleep(0.05)

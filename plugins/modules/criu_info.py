@@ -170,9 +170,11 @@ install_record:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_info import gather
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _criu_info,
+    _errors,
+    _runner,
+)
 
 
 def main() -> None:
@@ -185,8 +187,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        info = gather(SystemRunner(), module.params["criu_path"], module.params["features"])
-    except StasisError as exc:
+        info = _criu_info.gather(_runner.SystemRunner(), module.params["criu_path"], module.params["features"])
+    except _errors.StasisError as exc:
         module.fail_json(msg=exc.message, **exc.data)
     result = asdict(info)
     for warning in result.pop("warnings"):

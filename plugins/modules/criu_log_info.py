@@ -132,16 +132,18 @@ transient:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils._criu_log_info import gather
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _criu_log_info,
+    _errors,
+)
 
 
 def main() -> None:
     """Hand the parameters over, and the result back."""
     module = AnsibleModule(argument_spec={"path": {"type": "str", "required": True}}, supports_check_mode=True)
     try:
-        info = gather(module.params["path"])
-    except StasisError as exc:
+        info = _criu_log_info.gather(module.params["path"])
+    except _errors.StasisError as exc:
         module.fail_json(msg=exc.message, **exc.data)
     module.exit_json(changed=False, **asdict(info))
 

@@ -525,17 +525,19 @@ def main() -> None:
     """Hand the parameters over, and the result back."""
     kept = _kept_code.use()
     # Here, so that their compiled code is found.
-    from ansible_collections.stasis.lxc.plugins.module_utils._argspec import argument_spec
-    from ansible_collections.stasis.lxc.plugins.module_utils._checkpoint import run
-    from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-    from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
-    from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
+    from ansible_collections.stasis.lxc.plugins.module_utils import (
+        _argspec,
+        _checkpoint,
+        _errors,
+        _result,
+        _runner,
+    )
 
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=_argspec.argument_spec(), supports_check_mode=True)
     try:
-        result = run(module.params, SystemRunner(), check_mode=module.check_mode)
-    except StasisError as exc:
-        module.fail_json(msg=exc.message, **{**Result().as_dict(), **exc.data})
+        result = _checkpoint.run(module.params, _runner.SystemRunner(), check_mode=module.check_mode)
+    except _errors.StasisError as exc:
+        module.fail_json(msg=exc.message, **{**_result.Result().as_dict(), **exc.data})
     if not module.check_mode:
         kept.keep()
     for warning in result.warnings:

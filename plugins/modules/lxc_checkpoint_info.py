@@ -98,10 +98,12 @@ checkpoints:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._listing import listing
-from ansible_collections.stasis.lxc.plugins.module_utils._restorable import trust
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _listing,
+    _restorable,
+    _runner,
+)
 
 
 def main() -> None:
@@ -116,12 +118,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        checkpoints = listing(
+        checkpoints = _listing.listing(
             module.params["path"],
             verify=module.params["verify"],
-            trust=trust(module.params["verify_key"] or "", SystemRunner()),
+            trust=_restorable.trust(module.params["verify_key"] or "", _runner.SystemRunner()),
         )
-    except StasisError as exc:
+    except _errors.StasisError as exc:
         module.fail_json(msg=exc.message, **exc.data)
     module.exit_json(changed=False, checkpoints=checkpoints)
 

@@ -238,17 +238,19 @@ criu_version:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._preflight import argument_spec, run
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _errors,
+    _preflight,
+    _runner,
+)
 
 
 def main() -> None:
     """Hand the parameters over, and the result back."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=_preflight.argument_spec(), supports_check_mode=True)
     try:
-        report = run(module.params, SystemRunner())
-    except StasisError as exc:
+        report = _preflight.run(module.params, _runner.SystemRunner())
+    except _errors.StasisError as exc:
         module.fail_json(msg=exc.message, **exc.data)
     module.exit_json(changed=False, **asdict(report))
 

@@ -223,17 +223,19 @@ diff:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable import argument_spec, run
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
-from ansible_collections.stasis.lxc.plugins.module_utils._runner import SystemRunner
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _checkpointable,
+    _errors,
+    _runner,
+)
 
 
 def main() -> None:
     """Hand the parameters over, and the result back."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(argument_spec=_checkpointable.argument_spec(), supports_check_mode=True)
     try:
-        report = run(module.params, SystemRunner(), check_mode=module.check_mode)
-    except StasisError as exc:
+        report = _checkpointable.run(module.params, _runner.SystemRunner(), check_mode=module.check_mode)
+    except _errors.StasisError as exc:
         module.fail_json(msg=exc.message, **exc.data)
     module.exit_json(**asdict(report))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _ahead, _image, _integrity
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import draft, manifest, write
 
 NAMES = ["inventory.img", "pages-1.img"]
@@ -96,7 +97,7 @@ def test_failure_leaves_everything_to_whoever_needs_the_hashes(
     files: str, monkeypatch: pytest.MonkeyPatch, missing: OSError | None
 ) -> None:
     def fail(*_arguments: object) -> None:
-        raise missing or _integrity.StasisError("No regular file.", "")
+        raise missing or StasisError("No regular file.", "")
 
     monkeypatch.setattr(_integrity, "hash_files", fail)
     assert _ahead.Ahead(files).entries() == {}

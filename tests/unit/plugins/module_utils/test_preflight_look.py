@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_look
+from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_container, _preflight_look
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -258,7 +258,7 @@ def test_memory_of_cgroup_v2(tmp_path: Path) -> None:
     }.items():
         make.write(str(tmp_path / "x" / name), text)
     container = make.container(cgroups=(hierarchy(tmp_path, True, "memory"),))
-    assert _preflight_look.memory(container) == _preflight_look.Memory(300, 20, 850, 2000)
+    assert _preflight_look.memory(container) == _preflight_container.Memory(300, 20, 850, 2000)
     make.write(str(tmp_path / "x/memory.max"), "max\n")
     assert _preflight_look.memory(container).limit is None
 
@@ -271,11 +271,11 @@ def test_memory_of_cgroup_v1(tmp_path: Path) -> None:
     }.items():
         make.write(str(tmp_path / "x" / name), text)
     container = make.container(cgroups=(hierarchy(tmp_path, False, "cpu"), hierarchy(tmp_path, False, "memory")))
-    assert _preflight_look.memory(container) == _preflight_look.Memory(300, 20, 900, None)
+    assert _preflight_look.memory(container) == _preflight_container.Memory(300, 20, 900, None)
 
 
 def test_memory_that_no_controller_counts() -> None:
-    assert _preflight_look.memory(make.container()) == _preflight_look.Memory()
+    assert _preflight_look.memory(make.container()) == _preflight_container.Memory()
 
 
 def test_space_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import replace
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_sockets
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _preflight_sockets
 from ansible_collections.stasis.lxc.plugins.module_utils._findings import Options
 from ansible_collections.stasis.lxc.plugins.module_utils._proc import Descriptor, Task
 from ansible_collections.stasis.lxc.tests.unit.support.facts import (
@@ -48,8 +48,8 @@ def test_unix_socket_with_a_name_that_has_spaces() -> None:
     assert (one.inode, one.peer, one.open) in ((901, 902, True), (12, 902, True))
 
 
-def unix(kind: str, inode: int, peer: int, queued: int = 0) -> _preflight_sockets.UnixSocket:
-    return _preflight_sockets.UnixSocket(kind, "ESTAB", queued, inode, peer, True)
+def unix(kind: str, inode: int, peer: int, queued: int = 0) -> _findings.UnixSocket:
+    return _findings.UnixSocket(kind, "ESTAB", queued, inode, peer, True)
 
 
 def test_unix_peers_outside() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _pressure
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _pressure
 
 EPOLL = """pos:	0
 flags:	02000002
@@ -55,7 +55,7 @@ def test_no_other_descriptor_costs_a_look(monkeypatch: pytest.MonkeyPatch) -> No
     def look(path: str) -> str:
         raise AssertionError(path)
 
-    monkeypatch.setattr(_pressure, "text_of", look)
+    monkeypatch.setattr(_files, "text_of", look)
     assert _pressure.arm([os.getpid()]) == []
 
 
