@@ -3,72 +3,112 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""Hash the files of an image while the task waits for the disk or for LXC, and believe none that changed since.
+"""Hash the files of an image while the task does other things, and believe none that changed since.
 
-Nothing should write them any more when it begins; what is believed is what the kernel says of each.
+A process of its own does it: Python would let a thread hash only where this one waits. It maps the files instead of copying
+them, and where a disk cannot be read the kernel kills whoever has mapped the file (SIGBUS): that process, and not the task.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import select
+import signal
 import threading
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _integrity,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _integrity
 
 _LOOK_SECONDS = 0.005
+_WATCH_SECONDS = 0.05
 
 
 class Ahead:
-    """The hashes of what is in a directory, from a thread of their own.
+    """The hashes of what is in a directory.
 
-    ready: whether it may begin; it is asked again and again until begin() is called.
+    ready: whether it may begin; it is asked again and again, in the other process, until begin() is called. Whoever makes
+    one calls entries() or cancel(); where that never comes, the process ends with this one.
     """
 
     def __init__(self, directory: str, ready: t.Callable[[], bool] = lambda: True) -> None:
         self._directory = directory
-        self._ready = ready
-        self._go = threading.Event()
-        self._cancelled = False
-        self._before: dict[str, _integrity.Identity] = {}
-        self._hashed: dict[str, _integrity.Entry] = {}
-        self._thread = threading.Thread(target=self._work, name="hashes", daemon=True)
-        self._thread.start()
+        self._found: list[tuple[str, list[int], _integrity.Entry]] = []
+        asked, self._ask = os.pipe()
+        self._answer, tell = os.pipe()
+        parent = os.getpid()
+        self._child = 0
+        # Where there can be no other process, whoever needs the hashes makes them then.
+        with contextlib.suppress(OSError):
+            self._child = os.fork()
+            if self._child == 0:
+                _work(directory, ready, parent, asked, tell)
+        os.close(asked)
+        os.close(tell)
 
     def begin(self) -> None:
         """Begin now, if it has not yet."""
-        self._go.set()
+        if self._child:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._ask, b"b")
 
     def cancel(self) -> None:
-        """Nobody will ask for the hashes."""
-        self._cancelled = True
-        self._go.set()
+        """Nobody will ask for the hashes any more."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+            self._end()
 
     def entries(self) -> dict[str, _integrity.Entry]:
         """The manifest's entries of the files that are now as they were before they were hashed; waits for them."""
         self.begin()
-        self._thread.join()
-        return {name: entry for name, entry in self._hashed.items() if self._identity(name) == self._before[name]}
+        if self._child:
+            with open(self._answer, "rb", closefd=False) as stream, contextlib.suppress(ValueError):
+                self._found = json.loads(stream.read())
+            self._end()
+        return {name: entry for name, before, entry in self._found if _identity(self._directory, name) == tuple(before)}
 
-    def _work(self) -> None:
-        while not self._ready() and not self._go.wait(_LOOK_SECONDS):
-            pass
-        if self._cancelled:
-            return
-        try:
-            newest = time.time_ns() - _integrity.SETTLED_NS
-            for name in os.listdir(self._directory):
-                found = self._identity(name)
-                if found is not None and found[3] < newest:
-                    self._before[name] = found
-            self._hashed = _integrity.hash_files(self._directory, self._before)
-        except (OSError, _errors.StasisError):
-            # Whoever needs the hashes makes them then, and says what is wrong.
-            return
+    def _end(self) -> None:
+        os.waitpid(self._child, 0)
+        self._child = 0
+        os.close(self._ask)
+        os.close(self._answer)
 
-    def _identity(self, name: str) -> _integrity.Identity | None:
-        return _integrity.identity(os.path.join(self._directory, name))
+
+def _identity(directory: str, name: str) -> _integrity.Identity | None:
+    return _integrity.identity(os.path.join(directory, name))
+
+
+def _work(directory: str, ready: t.Callable[[], bool], parent: int, asked: int, tell: int) -> t.NoReturn:
+    """In the other process: wait, hash, tell."""
+    try:
+        # The locks of the task above all, which would be held until this ends.
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor > 2 and descriptor not in (asked, tell):
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        while not ready() and not select.select([asked], [], [], _LOOK_SECONDS)[0]:
+            if os.getppid() != parent:
+                os._exit(1)
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        data = json.dumps(_hashes(directory)).encode()
+        with open(tell, "wb") as stream:
+            stream.write(data)
+    finally:
+        # Whatever happened is found out again, and told, by whoever needs the hashes then.
+        os._exit(0)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
+
+
+def _hashes(directory: str) -> list[tuple[str, _integrity.Identity, _integrity.Entry]]:
+    newest = time.time_ns() - _integrity.SETTLED_NS
+    before = {name: _identity(directory, name) for name in os.listdir(directory)}
+    settled = {name: found for name, found in before.items() if found is not None and found[3] < newest}
+    hashed = _integrity.hash_files(directory, settled, mapped=True)
+    return [(name, settled[name], entry) for name, entry in hashed.items()]

@@ -83,6 +83,11 @@ def trash_path(path: str) -> str:
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.stasis-trash")
 
 
+def is_sealed(path: str) -> bool:
+    """Whether there is something at path that was sealed once, whatever has become of it."""
+    return os.path.isfile(os.path.join(path, _manifest.NAME))
+
+
 def look(path: str, trust: Trust | None = None, level: str = _integrity.SIZE) -> Image:
     """What there is at path; never raises for what it finds, only where it cannot look.
 
@@ -131,11 +136,11 @@ def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
     return replace(image, state=DAMAGED, problem=_integrity.summary(found)) if found else image
 
 
-def verify(image: Image, level: str = _integrity.FULL) -> list[str]:
-    """Where a sealed image differs from its seal; empty where it does not. With FULL every file is read."""
+def verify(image: Image, level: str = _integrity.FULL, ahead: _ahead.Ahead | None = None) -> list[str]:
+    """Where a sealed image differs from its seal; empty where it does not. With FULL every file is read, if not by `ahead`."""
     if image.manifest is None:
         return [image.problem or "It is not sealed."]
-    return _integrity.faults(image.path, image.manifest, level)
+    return _integrity.faults(image.path, image.manifest, level, ahead.entries if ahead else dict)
 
 
 def parse_consumed(text: str) -> list[_freshness.Consumed]:

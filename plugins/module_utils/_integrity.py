@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import re
 import stat
@@ -27,7 +28,7 @@ FULL = "full"
 # A larger file is hashed piece by piece, several at once, and has the hash of the hashes of its pieces: one SHA-256
 # runs on one processor, and memory is mostly one large file.
 PIECE = 16 << 20
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
 _WORKERS = 8
 # CRIU follows this link wherever it leads, so only the one form that we make is one.
 _LINK = re.compile(r"\.\./([^/]+)\Z")
@@ -38,20 +39,21 @@ Identity = tuple[int, int, int, int]
 SETTLED_NS = 50_000_000
 
 
-def hash_files(directory: str, names: t.Iterable[str]) -> dict[str, Entry]:
+def hash_files(directory: str, names: t.Iterable[str], *, mapped: bool = False) -> dict[str, Entry]:
     """The manifest's entry (size and hash) of files in a directory.
 
     They are read in pieces by as many threads as there are processors (hashlib lets go of the interpreter's lock),
-    each with one buffer. Raises OSError for what cannot be read, StasisError for what is no regular file.
+    each with one buffer. mapped: without the buffer, which is faster; but an error of the disk, or a file that becomes shorter
+    meanwhile, kills this process. Raises OSError for what cannot be read, StasisError for what is no regular file.
     """
     found: dict[str, Entry] = {}
-    local = threading.local()
+    buffers = None if mapped else threading.local()
     with ThreadPoolExecutor(max_workers=min(_WORKERS, len(os.sched_getaffinity(0)))) as pool:
         for name in sorted(names):
             path = os.path.join(directory, name)
             size = _size(path)
             offsets = range(0, max(size, 1), PIECE)
-            pieces = pool.map(lambda offset, path=path, size=size: _hash(path, offset, size, local), offsets)
+            pieces = pool.map(lambda offset, path=path, size=size: _hash(path, offset, size, buffers), offsets)
             found[name] = {"size": size, "sha256": pieces}
     for entry in found.values():
         digests = list(entry["sha256"])
@@ -81,16 +83,21 @@ def _size(path: str) -> int:
     return status.st_size
 
 
-def _hash(path: str, offset: int, size: int, local: threading.local) -> bytes:
-    """SHA-256 of one piece. One of the last piece goes on to the end of the file, in case that it has grown."""
-    if not hasattr(local, "buffer"):
-        local.buffer = memoryview(bytearray(_CHUNK))
-    buffer: memoryview = local.buffer
+def _hash(path: str, offset: int, size: int, buffers: threading.local | None) -> bytes:
+    """SHA-256 of one piece. One of the last piece goes on to the end of the file, in case that it has grown.
+
+    buffers: each thread's own; None to map the file instead.
+    """
     end = offset + PIECE if offset + PIECE < size else None
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.posix_fadvise(descriptor, offset, PIECE, os.POSIX_FADV_SEQUENTIAL)
+        if buffers is None and offset < size:
+            with mmap.mmap(descriptor, min(PIECE, size - offset), prot=mmap.PROT_READ, offset=offset) as view:
+                digest.update(view)
+                offset += len(view)
+        buffer = _buffer(buffers)
         while end is None or offset < end:
             wanted = buffer if end is None else buffer[: end - offset]
             count = os.preadv(descriptor, [wanted], offset)
@@ -103,10 +110,26 @@ def _hash(path: str, offset: int, size: int, local: threading.local) -> bytes:
     return digest.digest()
 
 
-def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str]:
+def _buffer(buffers: threading.local | None) -> memoryview:
+    """This thread's; what is left to read of a file that was mapped is nothing, unless it has grown."""
+    if buffers is None:
+        return memoryview(bytearray(1 << 12))
+    if not hasattr(buffers, "buffer"):
+        buffers.buffer = memoryview(bytearray(_CHUNK))
+    buffer: memoryview = buffers.buffer
+    return buffer
+
+
+def faults(
+    directory: str,
+    manifest: _manifest.Manifest,
+    level: str,
+    hashed: t.Callable[[], t.Mapping[str, Entry]] = dict,
+) -> list[str]:
     """Where a directory differs from its manifest, a line each with the file's name; empty where it does not.
 
     level: FULL compares hashes, SIZE everything but the content. With NONE nothing is compared with the manifest.
+    hashed: gives entries that are known already, and is asked after everything else was found to be right.
     Kinds and owners of the files, and where `parent` leads, are looked at in any case.
     """
     found = _directory_faults(directory)
@@ -125,7 +148,7 @@ def faults(directory: str, manifest: _manifest.Manifest, level: str) -> list[str
     if manifest.get("parent") and _manifest.PARENT not in present:
         found.append(f"{_manifest.PARENT} is missing.")
     if level == FULL and not found:
-        found = _content_faults(directory, listed)
+        found = _content_faults(directory, listed, hashed())
     return sorted(found)
 
 
@@ -159,9 +182,9 @@ def _entry_fault(entry: os.DirEntry[str], recorded: Entry | None, level: str) ->
     return ""
 
 
-def _content_faults(directory: str, listed: t.Mapping[str, Entry]) -> list[str]:
+def _content_faults(directory: str, listed: t.Mapping[str, Entry], hashed: t.Mapping[str, Entry]) -> list[str]:
     try:
-        now = hash_files(directory, listed)
+        now = {**hashed, **hash_files(directory, [name for name in listed if name not in hashed])}
     except OSError as exc:
         return [f"{os.path.basename(str(exc.filename or directory))} cannot be read: {exc.strerror}."]
     except _errors.StasisError as exc:

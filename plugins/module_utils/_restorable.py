@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _ahead,
     _argspec,
     _compatibility,
     _container,
@@ -36,10 +37,13 @@ def trust(path: str, runner: _runner.Runner) -> _image.Trust | None:
     return lambda data, signature: _signing.problem(data, signature, key, runner)
 
 
-def check_seal(wanted: _argspec.Wanted, image: _image.Image) -> None:
-    """Raise StasisError where the image does not match its seal; before anything but the manifest is read of it."""
+def check_seal(wanted: _argspec.Wanted, image: _image.Image, ahead: _ahead.Ahead | None) -> None:
+    """Raise StasisError where the image does not match its seal; before anything but the manifest is read of it.
+
+    ahead: what has begun to hash it.
+    """
     # One that an interrupted run left is hashed when it is completed, not before.
-    found = _image.verify(image, wanted.verify) if image.path == wanted.directory else []
+    found = _image.verify(image, wanted.verify, ahead) if image.path == wanted.directory else []
     if found:
         raise _errors.StasisError(
             f"The checkpoint in {image.path} does not match its seal: {_integrity.summary(found)}",

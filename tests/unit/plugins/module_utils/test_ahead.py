@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import subprocess
+import sys
 import time
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -23,6 +28,22 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in NAMES:
         (tmp_path / name).write_text(f"content of {name}")
     return str(tmp_path)
+
+
+def waited_for(true: t.Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return true()
+
+
+def runs(pid: int) -> bool:
+    """Whether it is there and no zombie: where nobody reaps orphans, they stay."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_hashes_are_those_that_the_manifest_would_have(files: str) -> None:
@@ -67,15 +88,22 @@ def test_links_and_directories_are_nobodys_hashes(files: str) -> None:
     assert sorted(_ahead.Ahead(files).entries()) == NAMES
 
 
-def test_it_begins_when_what_it_waits_for_is_there(files: str) -> None:
-    sign = f"{files}/ready"
+def test_it_begins_when_what_it_waits_for_is_there(files: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign, began = f"{files}/ready", f"{files}.began"
+
+    def watched(*_arguments: object, **_options: object) -> dict[str, _integrity.Entry]:
+        write(began, "")
+        return {}
+
+    monkeypatch.setattr(_integrity, "hash_files", watched)
     ahead = _ahead.Ahead(files, lambda: os.path.exists(sign))
-    assert not ahead._hashed
-    write(sign, "")
-    deadline = time.monotonic() + 10
-    while not ahead._hashed and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert set(NAMES) <= set(ahead._hashed)
+    try:
+        time.sleep(0.05)
+        assert not os.path.exists(began)
+        write(sign, "")
+        assert waited_for(lambda: os.path.exists(began))
+    finally:
+        ahead.cancel()
 
 
 def test_who_asks_for_the_hashes_does_not_wait_for_ever(files: str) -> None:
@@ -83,11 +111,98 @@ def test_who_asks_for_the_hashes_does_not_wait_for_ever(files: str) -> None:
 
 
 def test_nothing_is_hashed_for_nobody(files: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_arguments: object) -> None:
-        raise AssertionError("hashed for nobody")
-
-    monkeypatch.setattr(_integrity, "hash_files", fail)
+    began = f"{files}.began"
+    monkeypatch.setattr(_integrity, "hash_files", lambda *_arguments, **_options: write(began, ""))
     ahead = _ahead.Ahead(files, lambda: False)
+    ahead.cancel()
+    assert ahead.entries() == {}
+    assert not os.path.exists(began)
+
+
+def test_cancelled_one_leaves_no_process(files: str) -> None:
+    ahead = _ahead.Ahead(files, lambda: False)
+    child = ahead._child
+    assert os.path.exists(f"/proc/{child}")
+    ahead.cancel()
+    assert not os.path.exists(f"/proc/{child}")
+
+
+def test_process_that_has_told_is_gone(files: str) -> None:
+    ahead = _ahead.Ahead(files)
+    child = ahead._child
+    ahead.entries()
+    assert not os.path.exists(f"/proc/{child}")
+
+
+def test_process_holds_none_of_the_locks_of_the_task(files: str) -> None:
+    with open(f"{files}/lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ahead = _ahead.Ahead(files, lambda: False)
+        held = f"/proc/{ahead._child}/fd/{lock.fileno()}"
+        try:
+            assert waited_for(lambda: not os.path.lexists(held))
+        finally:
+            ahead.cancel()
+
+
+# Made in a process that then is killed, as a task may be.
+ORPHAN = """
+import os, signal, sys, time
+from ansible_collections.stasis.lxc.plugins.module_utils import _ahead, _integrity
+_integrity.hash_files = lambda *arguments, **options: time.sleep(60)
+print(_ahead.Ahead(sys.argv[1], lambda: sys.argv[2] == "working")._child, flush=True)
+time.sleep(0.2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("state", ["waiting", "working"])
+def test_process_ends_with_the_task_that_was_killed(files: str, state: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHAN, files, state],
+        env={**os.environ, "PYTHONPATH": str(Path(_integrity.__file__).parents[5])},
+        stdout=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert waited_for(lambda: not runs(int(done.stdout)))
+
+
+def test_process_that_is_killed_leaves_everything_to_whoever_needs_the_hashes(files: str) -> None:
+    ahead = _ahead.Ahead(files, lambda: False)
+    os.kill(ahead._child, signal.SIGKILL)
+    assert ahead.entries() == {}
+
+
+def test_file_that_shrinks_under_the_hands_of_the_process_costs_the_task_nothing(
+    files: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(f"{files}/pages-1.img", "x" * 20000)
+    hash_piece = _integrity._hash
+
+    def shrinking(path: str, *arguments: t.Any) -> bytes:
+        update = _integrity.mmap.mmap
+
+        def mapped(*words: t.Any, **options: t.Any) -> t.Any:
+            view = update(*words, **options)
+            os.truncate(path, 0)
+            return view
+
+        monkeypatch.setattr(_integrity.mmap, "mmap", mapped)
+        return hash_piece(path, *arguments)
+
+    monkeypatch.setattr(_integrity, "_hash", shrinking)
+    assert _ahead.Ahead(files).entries() == {}
+
+
+def test_where_there_can_be_no_other_process_nothing_is_known(files: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    ahead = _ahead.Ahead(files)
+    ahead.begin()
     ahead.cancel()
     assert ahead.entries() == {}
 
