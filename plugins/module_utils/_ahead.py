@@ -5,8 +5,8 @@
 # Private to this collection: may change without notice.
 """Hash the files of an image while the task does other things, and believe none that changed since.
 
-A process of its own does it: Python would let a thread hash only where this one waits. It maps the files instead of copying
-them, and where a disk cannot be read the kernel kills whoever has mapped the file (SIGBUS): that process, and not the task.
+A process of its own does it, since Python gives a thread little time beside one that loads modules; and a task that has no
+threads can start programs and other processes as it likes. It also is what the kernel may kill for a file that it has mapped.
 """
 
 from __future__ import annotations

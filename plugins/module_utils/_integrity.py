@@ -30,6 +30,8 @@ FULL = "full"
 PIECE = 16 << 20
 _CHUNK = 1 << 20
 _WORKERS = 8
+# <linux/fs.h>; Python has it where the C library that it was built with had it.
+_RWF_NOWAIT = 8
 # CRIU follows this link wherever it leads, so only the one form that we make is one.
 _LINK = re.compile(r"\.\./([^/]+)\Z")
 
@@ -43,17 +45,18 @@ def hash_files(directory: str, names: t.Iterable[str], *, mapped: bool = False) 
     """The manifest's entry (size and hash) of files in a directory.
 
     They are read in pieces by as many threads as there are processors (hashlib lets go of the interpreter's lock),
-    each with one buffer. mapped: without the buffer, which is faster; but an error of the disk, or a file that becomes shorter
-    meanwhile, kills this process. Raises OSError for what cannot be read, StasisError for what is no regular file.
+    each with one buffer. mapped: what is in memory already is not copied, which is faster; but where it has to be read again and
+    cannot, or becomes shorter meanwhile, the kernel kills this process (SIGBUS). Raises OSError for what cannot be
+    read, StasisError for what is no regular file.
     """
     found: dict[str, Entry] = {}
-    buffers = None if mapped else threading.local()
+    local = threading.local()
     with ThreadPoolExecutor(max_workers=min(_WORKERS, len(os.sched_getaffinity(0)))) as pool:
         for name in sorted(names):
             path = os.path.join(directory, name)
             size = _size(path)
             offsets = range(0, max(size, 1), PIECE)
-            pieces = pool.map(lambda offset, path=path, size=size: _hash(path, offset, size, buffers), offsets)
+            pieces = pool.map(lambda offset, path=path, size=size: _hash(path, offset, size, local, mapped), offsets)
             found[name] = {"size": size, "sha256": pieces}
     for entry in found.values():
         digests = list(entry["sha256"])
@@ -83,21 +86,18 @@ def _size(path: str) -> int:
     return status.st_size
 
 
-def _hash(path: str, offset: int, size: int, buffers: threading.local | None) -> bytes:
-    """SHA-256 of one piece. One of the last piece goes on to the end of the file, in case that it has grown.
-
-    buffers: each thread's own; None to map the file instead.
-    """
+def _hash(path: str, offset: int, size: int, local: threading.local, mapped: bool) -> bytes:
+    """SHA-256 of one piece. One of the last piece goes on to the end of the file, in case that it has grown."""
+    if not hasattr(local, "buffer"):
+        local.buffer = memoryview(bytearray(_CHUNK))
+    buffer: memoryview = local.buffer
     end = offset + PIECE if offset + PIECE < size else None
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.posix_fadvise(descriptor, offset, PIECE, os.POSIX_FADV_SEQUENTIAL)
-        if buffers is None and offset < size:
-            with mmap.mmap(descriptor, min(PIECE, size - offset), prot=mmap.PROT_READ, offset=offset) as view:
-                digest.update(view)
-                offset += len(view)
-        buffer = _buffer(buffers)
+        if mapped:
+            offset += _hash_mapped(descriptor, offset, min(PIECE, size - offset), digest)
         while end is None or offset < end:
             wanted = buffer if end is None else buffer[: end - offset]
             count = os.preadv(descriptor, [wanted], offset)
@@ -110,14 +110,21 @@ def _hash(path: str, offset: int, size: int, buffers: threading.local | None) ->
     return digest.digest()
 
 
-def _buffer(buffers: threading.local | None) -> memoryview:
-    """This thread's; what is left to read of a file that was mapped is nothing, unless it has grown."""
-    if buffers is None:
-        return memoryview(bytearray(1 << 12))
-    if not hasattr(buffers, "buffer"):
-        buffers.buffer = memoryview(bytearray(_CHUNK))
-    buffer: memoryview = buffers.buffer
-    return buffer
+def _hash_mapped(descriptor: int, offset: int, length: int, digest: hashlib._Hash) -> int:
+    """Hash so much of a file if it is in memory, and give how much that was. What is on the disk is read faster than mapped."""
+    if length < 1 or not all(_in_memory(descriptor, place) for place in (offset, offset + length - 1)):
+        return 0
+    with mmap.mmap(descriptor, length, prot=mmap.PROT_READ, offset=offset) as view:
+        digest.update(view)
+    return length
+
+
+def _in_memory(descriptor: int, offset: int) -> bool:
+    """Whether a byte of a file can be had without waiting for the disk; no where the file system cannot say (Linux 4.14)."""
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, _RWF_NOWAIT) == 1
+    except (OSError, NotImplementedError):
+        return False
 
 
 def faults(

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 import typing as t
 from pathlib import Path
 
@@ -178,21 +180,12 @@ def test_process_that_is_killed_leaves_everything_to_whoever_needs_the_hashes(fi
 def test_file_that_shrinks_under_the_hands_of_the_process_costs_the_task_nothing(
     files: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(f"{files}/pages-1.img", "x" * 20000)
-    hash_piece = _integrity._hash
+    def shrinking(descriptor: int, length: int, **options: int) -> mmap.mmap:
+        view = mmap.mmap(descriptor, length, **options)
+        os.truncate(f"/proc/self/fd/{descriptor}", 0)
+        return view
 
-    def shrinking(path: str, *arguments: t.Any) -> bytes:
-        update = _integrity.mmap.mmap
-
-        def mapped(*words: t.Any, **options: t.Any) -> t.Any:
-            view = update(*words, **options)
-            os.truncate(path, 0)
-            return view
-
-        monkeypatch.setattr(_integrity.mmap, "mmap", mapped)
-        return hash_piece(path, *arguments)
-
-    monkeypatch.setattr(_integrity, "_hash", shrinking)
+    monkeypatch.setattr(_integrity, "mmap", types.SimpleNamespace(mmap=shrinking, PROT_READ=mmap.PROT_READ))
     assert _ahead.Ahead(files).entries() == {}
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import socket
 import subprocess
@@ -126,17 +127,63 @@ def test_all_faults_are_listed_in_order(safe_dir: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 2048, 3 * 1024 + 7])
+PAGE = mmap.ALLOCATIONGRANULARITY
+
+
+@pytest.mark.parametrize("size", [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 3 * PAGE + 7])
+@pytest.mark.parametrize("mapped", [False, True])
 def test_large_file_has_the_hash_of_the_hashes_of_its_pieces(
-    safe_dir: str, monkeypatch: pytest.MonkeyPatch, size: int
+    safe_dir: str, monkeypatch: pytest.MonkeyPatch, size: int, mapped: bool
 ) -> None:
-    monkeypatch.setattr(_integrity, "PIECE", 1024)
+    monkeypatch.setattr(_integrity, "PIECE", PAGE)
     monkeypatch.setattr(_integrity, "_CHUNK", 100)
     text = "".join(chr(97 + number % 26) for number in range(size))
     write(f"{safe_dir}/a", text)
-    pieces = [hashlib.sha256(text[at : at + 1024].encode()).digest() for at in range(0, size, 1024)]
+    pieces = [hashlib.sha256(text[at : at + PAGE].encode()).digest() for at in range(0, size, PAGE)]
     wanted = {"size": size, "sha256_pieces": hashlib.sha256(b"".join(pieces)).hexdigest()}
-    assert _integrity.hash_files(safe_dir, ["a"]) == {"a": entry(text) if len(pieces) == 1 else wanted}
+    assert _integrity.hash_files(safe_dir, ["a"], mapped=mapped) == {"a": entry(text) if len(pieces) < 2 else wanted}
+
+
+def test_only_what_is_in_memory_is_mapped(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets: list[int] = []
+    hash_mapped = _integrity._hash_mapped
+
+    def watched(descriptor: int, offset: int, length: int, digest: t.Any) -> int:
+        done = hash_mapped(descriptor, offset, length, digest)
+        offsets.append(offset if done else -1)
+        return done
+
+    monkeypatch.setattr(_integrity, "PIECE", PAGE)
+    monkeypatch.setattr(_integrity, "_hash_mapped", watched)
+    monkeypatch.setattr(_integrity, "_in_memory", lambda _descriptor, offset: offset != 3 * PAGE - 1)
+    text = "x" * 3 * PAGE
+    write(f"{safe_dir}/a", text)
+    found = _integrity.hash_files(safe_dir, ["a"], mapped=True)
+    assert sorted(offsets) == [-1, 0, PAGE]
+    assert found == _integrity.hash_files(safe_dir, ["a"])
+
+
+def test_what_was_just_written_is_in_memory_and_what_is_not_there_is_not(safe_dir: str) -> None:
+    write(f"{safe_dir}/a", "x")
+    with open(f"{safe_dir}/a", "rb") as stream:
+        assert _integrity._in_memory(stream.fileno(), 0)
+        assert not _integrity._in_memory(stream.fileno(), 1)
+
+
+@pytest.mark.parametrize("why", [OSError(95, "Operation not supported"), NotImplementedError("no preadv2")])
+def test_where_nobody_can_say_what_is_in_memory_it_is_read(
+    safe_dir: str, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    preadv = os.preadv
+
+    def old(descriptor: int, buffers: t.Any, offset: int, flags: int = 0) -> int:
+        if flags:
+            raise why
+        return preadv(descriptor, buffers, offset)
+
+    write(f"{safe_dir}/a", "text")
+    monkeypatch.setattr(os, "preadv", old)
+    assert _integrity.hash_files(safe_dir, ["a"], mapped=True) == {"a": entry("text")}
 
 
 def test_many_files_are_hashed_each_with_its_own_content(safe_dir: str) -> None:
@@ -149,7 +196,7 @@ def test_many_files_are_hashed_each_with_its_own_content(safe_dir: str) -> None:
 def test_pieces_of_a_file_are_hashed_at_the_same_time(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     both = threading.Barrier(2)
 
-    def meet(path: str, offset: int, size: int, local: object) -> bytes:
+    def meet(path: str, offset: int, size: int, local: object, mapped: bool) -> bytes:
         both.wait(timeout=30)
         return b""
 
