@@ -183,7 +183,7 @@ def empty_cgroups(
     """
     found = []
     for folder in _folders(container):
-        trees = [top for top, _, _ in os.walk(folder, topdown=False)]
+        trees = [top for top, _inside, _members in os.walk(folder, topdown=False)]
         with contextlib.suppress(OSError):
             members = {int(word) for top in trees for word in _files.text_of(os.path.join(top, "cgroup.procs")).split()}
             if now - os.stat(folder).st_ctime >= age and not any(_is_there(pid) for pid in members - ignore):
