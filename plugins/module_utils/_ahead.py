@@ -36,13 +36,17 @@ class Ahead:
     def __init__(self, directory: str, ready: t.Callable[[], bool] = lambda: True) -> None:
         self._directory = directory
         self._found: list[tuple[str, list[int], _integrity.Entry]] = []
+        parent = os.getpid()
         asked, self._ask = os.pipe()
         self._answer, tell = os.pipe()
-        parent = os.getpid()
-        self._child = 0
-        # Where there can be no other process, whoever needs the hashes makes them then.
-        with contextlib.suppress(OSError):
+        try:
             self._child = os.fork()
+        except OSError:
+            # Whoever needs the hashes makes them then.
+            self._child = 0
+            os.close(self._ask)
+            os.close(self._answer)
+        else:
             if self._child == 0:
                 _work(directory, ready, parent, asked, tell)
         os.close(asked)
@@ -58,7 +62,8 @@ class Ahead:
         """Nobody will ask for the hashes any more."""
         if self._child:
             os.kill(self._child, signal.SIGKILL)
-            self._end()
+            # One that waits for a disk that does not answer cannot be waited for.
+            self._end(os.WNOHANG)
 
     def entries(self) -> dict[str, _integrity.Entry]:
         """The manifest's entries of the files that are now as they were before they were hashed; waits for them."""
@@ -69,8 +74,8 @@ class Ahead:
             self._end()
         return {name: entry for name, before, entry in self._found if _identity(self._directory, name) == tuple(before)}
 
-    def _end(self) -> None:
-        os.waitpid(self._child, 0)
+    def _end(self, options: int = 0) -> None:
+        os.waitpid(self._child, options)
         self._child = 0
         os.close(self._ask)
         os.close(self._answer)

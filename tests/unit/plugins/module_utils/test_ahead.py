@@ -124,9 +124,9 @@ def test_nothing_is_hashed_for_nobody(files: str, monkeypatch: pytest.MonkeyPatc
 def test_cancelled_one_leaves_no_process(files: str) -> None:
     ahead = _ahead.Ahead(files, lambda: False)
     child = ahead._child
-    assert os.path.exists(f"/proc/{child}")
+    assert runs(child)
     ahead.cancel()
-    assert not os.path.exists(f"/proc/{child}")
+    assert waited_for(lambda: not runs(child))
 
 
 def test_process_that_has_told_is_gone(files: str) -> None:
