@@ -538,9 +538,9 @@ def main() -> None:
         result = _checkpoint.run(module.params, _runner.SystemRunner(), check_mode=module.check_mode)
     except _errors.StasisError as exc:
         module.fail_json(msg=exc.message, **{**_result.Result().as_dict(), **exc.data})
-    finally:
-        if not module.check_mode:
-            kept.keep()
+    # A refusal writes nothing.
+    if not module.check_mode:
+        kept.keep()
     for warning in result.warnings:
         module.warn(warning)
     module.exit_json(**result.as_dict())
