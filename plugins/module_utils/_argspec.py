@@ -10,12 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _criu_command,
-    _errors,
-    _names,
-    _retry,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _errors, _names, _retry
 
 CHECKPOINTED = "checkpointed"
 RESTORED = "restored"

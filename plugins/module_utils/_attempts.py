@@ -10,15 +10,10 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _retry,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _retry
 
 if t.TYPE_CHECKING:
-    from ansible_collections.stasis.lxc.plugins.module_utils import (
-        _diagnosis_types,
-    )
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 
 T = t.TypeVar("T")
 

@@ -12,11 +12,7 @@ import os
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _files,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files, _runner
 
 BEGIN = "# BEGIN stasis.lxc autostart"
 END = "# END stasis.lxc autostart"

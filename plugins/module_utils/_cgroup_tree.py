@@ -19,10 +19,7 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _cgroups,
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _errors
 
 # The record's name in the image directory.
 RECORD = "cgroup-tree"

@@ -12,9 +12,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _files,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _files
 
 
 @dataclass(frozen=True)

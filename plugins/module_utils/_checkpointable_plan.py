@@ -11,11 +11,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field, replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _relaxations,
-    _units,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _relaxations, _units
 
 # Last of a unit's drop-ins, but for one that somebody names so that it comes later.
 FILE = "zz-stasis-checkpointable.conf"

@@ -13,13 +13,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _cgroups,
-    _container,
-    _errors,
-    _proc,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _errors, _proc, _runner
 
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service\Z")
 CREDENTIALS = "/run/credentials"

@@ -14,10 +14,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _versions,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _versions
 
 REFUSE = "refuse"
 WARN = "warn"

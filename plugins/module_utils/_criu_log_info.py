@@ -14,12 +14,7 @@ import stat
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _diagnosis,
-    _diagnosis_types,
-    _errors,
-    _log_lines,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis, _diagnosis_types, _errors, _log_lines
 
 # In a directory, CRIU's own before what was said about it; a restore comes after its dump, so it is what failed last.
 NAMES = ("restore.log", "dump.log", "pre-dump.log", "criu.err", "lxc.log", "lxc.err")

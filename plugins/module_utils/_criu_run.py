@@ -10,16 +10,10 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _argspec,
-    _runner,
-    _workspace,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _runner, _workspace
 
 if t.TYPE_CHECKING:
-    from ansible_collections.stasis.lxc.plugins.module_utils import (
-        _diagnosis_types,
-    )
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 
 
 def environment(wanted: _argspec.Wanted, work: _workspace.Workspace) -> dict[str, str]:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import os
 import struct
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _protobuf,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _protobuf
 
 # An image of CRIU: two magics (service image, statistics), the length, then one protobuf message.
 _MAGICS = (0x55105940, 0x57093306)

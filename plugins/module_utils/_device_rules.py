@@ -23,9 +23,7 @@ import struct
 import threading
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _files,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _files
 
 RECORD = "device-programs"
 LIST = "device-list"

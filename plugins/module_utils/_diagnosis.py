@@ -12,11 +12,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _diagnosis_rules,
-    _diagnosis_types,
-    _log_lines,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_rules, _diagnosis_types, _log_lines
 
 # Of a caller that knows no more than that CRIU failed: true only where there is no log of it.
 NEVER_RAN = "criu_never_ran"

@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _diagnosis_types,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 
 HOST_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # The host's resources: what strerror() puts at the end of any line

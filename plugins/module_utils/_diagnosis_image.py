@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _diagnosis_types,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 
 IMAGE_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # The image

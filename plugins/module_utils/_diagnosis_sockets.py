@@ -7,9 +7,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _diagnosis_types,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 
 SOCKET_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # IP sockets

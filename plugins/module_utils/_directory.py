@@ -10,12 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _files,
-    _image,
-    _names,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files, _image, _names
 
 # Of every Linux file system in use; an image is staged under a somewhat longer name beside its own.
 _NAME_MAX = 255

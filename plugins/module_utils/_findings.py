@@ -10,10 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _criu_command,
-    _proc,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _proc
 
 BLOCKS = "blocks"
 MAY_FAIL = "may fail"

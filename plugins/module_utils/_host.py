@@ -11,13 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _files,
-    _install_record,
-    _names,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files, _install_record, _names, _runner
 
 _VERSION = re.compile(r"^Version:\s*([0-9][0-9A-Za-z.+~-]*)\s*$", re.MULTILINE)
 _GIT_ID = re.compile(r"^GitID:\s*(\S+)\s*$", re.MULTILINE)

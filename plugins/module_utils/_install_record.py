@@ -13,10 +13,7 @@ import os
 import typing as t
 from dataclasses import dataclass, fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _names,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _names
 
 RECORD_PATH = "/etc/stasis/lxc.json"
 FORMAT = 1

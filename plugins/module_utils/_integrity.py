@@ -16,10 +16,7 @@ import threading
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _manifest,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _manifest
 
 NONE = "none"
 SIZE = "size"

@@ -17,11 +17,7 @@ import os
 import typing as t
 from dataclasses import asdict, dataclass, field, fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _files,
-    _nics,
-    _workspace,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _nics, _workspace
 
 DUMP = "dump"
 RESTORE = "restore"

@@ -11,11 +11,7 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _image,
-    _names,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _image, _names
 
 
 def listing(path: str, *, verify: bool, trust: _image.Trust | None = None) -> list[dict[str, t.Any]]:

@@ -13,9 +13,7 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 AUTOSTART_BEGIN = "# BEGIN stasis.lxc autostart"
 AUTOSTART_END = "# END stasis.lxc autostart"

@@ -13,10 +13,7 @@ import re
 import typing as t
 from dataclasses import fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _nics,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _nics
 
 FORMAT = 1
 NAME = "manifest.json"

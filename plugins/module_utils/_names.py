@@ -11,9 +11,7 @@ import os
 import re
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 _NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _MAX_LINKS = 40

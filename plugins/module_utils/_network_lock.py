@@ -10,12 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _nics,
-    _runner,
-    _sockets,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _nics, _runner, _sockets
 
 
 @dataclass(frozen=True)

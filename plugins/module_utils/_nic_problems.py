@@ -14,9 +14,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _bridge_ports,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _bridge_ports
 
 Link = t.Mapping[str, t.Any]
 

@@ -11,11 +11,7 @@ import os
 import re
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _nics,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _nics, _runner
 
 # What LXC's own hook reads back: one word of at most 127 characters.
 _MAX_WORD = 127

@@ -17,11 +17,7 @@ import json
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _files,
-    _nic_problems,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _nic_problems, _runner
 
 
 def among(

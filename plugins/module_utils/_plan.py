@@ -10,12 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _argspec,
-    _errors,
-    _image,
-    _result,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _errors, _image, _result
 
 
 @dataclass(frozen=True)

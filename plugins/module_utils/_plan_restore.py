@@ -9,14 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _argspec,
-    _container,
-    _errors,
-    _image,
-    _plan,
-    _result,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _container, _errors, _image, _plan, _result
 
 
 def plan_restore(

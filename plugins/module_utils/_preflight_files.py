@@ -12,11 +12,7 @@ import re
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _findings,
-    _proc,
-    _versions,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc, _versions
 
 # Read: dump_one_file() in CRIU's files.c.
 _KEPT = frozenset(("eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "fanotify"))

@@ -15,10 +15,7 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _findings,
-    _proc,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc
 
 # Read: fstypes[] in CRIU's filesystems.c; hugetlbfs comes from --enable-fs.
 _MADE_AGAIN = frozenset(

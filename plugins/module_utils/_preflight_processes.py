@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _findings,
-    _proc,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc
 
 # CRIU restores several mount and network namespaces, and one of each other kind (read: CLONE_SUBNS in its namespaces.h).
 _ONE_ONLY = ("cgroup", "ipc", "pid", "time", "user", "uts")

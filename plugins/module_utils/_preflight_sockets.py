@@ -12,10 +12,7 @@ import re
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _findings,
-    _proc,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc
 
 # What the kernel calls the protocols of the sockets that CRIU knows (read: dump_socket() in its sockets.c and
 # can_dump_ipproto() in its sk-inet.c).

@@ -26,11 +26,7 @@ import select
 import struct
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _files,
-    _pidfd,
-    _proc,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _pidfd, _proc
 
 _EPOLL_CTL_ADD = 1
 _EPOLL_CTL_DEL = 2

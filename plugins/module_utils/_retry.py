@@ -10,9 +10,7 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
-    from ansible_collections.stasis.lxc.plugins.module_utils import (
-        _diagnosis_types,
-    )
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 
 
 DEFAULT_RETRIES = 2

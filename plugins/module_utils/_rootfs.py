@@ -14,9 +14,7 @@ import stat
 import typing as t
 from dataclasses import asdict, dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 # Enough for a whole distribution; beyond it the walk would cost seconds. Breadth first, so that what is

@@ -14,9 +14,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 
 class Completed(t.NamedTuple):

@@ -17,10 +17,7 @@ import os
 import re
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _files,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
 
 _NAME = re.compile(r"cr-tmpfs\.[A-Za-z0-9]{6}\Z")
 _PLACES = ("/tmp", "/")

@@ -20,11 +20,7 @@ import re
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _names,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _names, _runner
 
 PRIVATE = "Ed25519 private key"
 PUBLIC = "Ed25519 public key"

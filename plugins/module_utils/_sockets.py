@@ -11,10 +11,7 @@ import ipaddress
 import sys
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _nics,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _nics
 
 Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 

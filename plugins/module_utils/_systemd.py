@@ -16,10 +16,7 @@ import contextlib
 import os
 import signal
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _files,
-    _versions,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _versions
 
 _PIDFS = "6.9"
 RELOADED = (

@@ -18,9 +18,7 @@ import os
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 _MAX_LINKS = 40
 # No unit file is longer.

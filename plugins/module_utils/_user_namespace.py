@@ -25,9 +25,7 @@ import stat
 import struct
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 # The numbers are the same on every architecture but alpha (include/uapi/asm-generic/unistd.h).
 _OPEN_TREE, _MOUNT_SETATTR = 428, 442

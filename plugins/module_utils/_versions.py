@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 _LEADING = re.compile(r"\s*v?([0-9]+(?:\.[0-9]+)*)")
 

@@ -16,10 +16,7 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _files,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
 
 LOGS = "/var/log/stasis"
 LOCKS = "/run/stasis"

@@ -170,11 +170,7 @@ install_record:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _criu_info,
-    _errors,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_info, _errors, _runner
 
 
 def main() -> None:

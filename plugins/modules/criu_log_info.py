@@ -132,10 +132,7 @@ transient:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _criu_log_info,
-    _errors,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log_info, _errors
 
 
 def main() -> None:

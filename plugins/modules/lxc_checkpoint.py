@@ -525,13 +525,7 @@ def main() -> None:
     """Hand the parameters over, and the result back."""
     kept = _kept_code.use()
     # Here, so that their compiled code is found.
-    from ansible_collections.stasis.lxc.plugins.module_utils import (
-        _argspec,
-        _checkpoint,
-        _errors,
-        _result,
-        _runner,
-    )
+    from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _checkpoint, _errors, _result, _runner
 
     module = AnsibleModule(argument_spec=_argspec.argument_spec(), supports_check_mode=True)
     try:

@@ -98,12 +98,7 @@ checkpoints:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _listing,
-    _restorable,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _listing, _restorable, _runner
 
 
 def main() -> None:

@@ -238,11 +238,7 @@ criu_version:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _errors,
-    _preflight,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _preflight, _runner
 
 
 def main() -> None:

@@ -223,11 +223,7 @@ diff:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import (
-    _checkpointable,
-    _errors,
-    _runner,
-)
+from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointable, _errors, _runner
 
 
 def main() -> None:
