@@ -3,16 +3,17 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-clean test lint unit role integration faults kinds bench hosts hosts-down hosts-test clean
+.PHONY: help demo demo-clean test test-all lint unit role integration faults kinds bench hosts hosts-down hosts-test clean
 
 help:
 	@echo 'stasis.lxc: checkpoint and restore running LXC containers with Ansible'
 	@echo
 	@echo 'Two commands, as root on Debian 12 or 13; both install what they need:'
 	@echo '  make demo         checkpoint a running container to disk, restore it, show that it went on'
-	@echo '  make test         every test: lint, unit, role, integration, kinds, faults, hosts, in this order'
+	@echo '  make test         lint, unit, role, integration, kinds, faults, two at a time, and a summary'
 	@echo
 	@echo 'More:'
+	@echo '  make test-all     the same with every fault, and with emulated Debian hosts; PYTHONS=all: units whole on all'
 	@echo '  make demo-clean   remove what an interrupted demo left behind'
 	@echo '  make lint         every check that runs no container (tools/lint NAME: one of them)'
 	@echo '  make unit         the unit tests on every Python found, newest and oldest ansible-core'
@@ -34,6 +35,9 @@ demo-clean:
 
 test:
 	@tools/test
+
+test-all:
+	@tools/test --all
 
 lint:
 	@tools/lint

@@ -14,8 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Written into the copy by the tools that run there.
-KEPT = (".git", "tests/output", ".ansible", "collections")
 NEVER = {".git", ".work", "__pycache__"}
 
 
@@ -62,19 +60,14 @@ def copy(source: Path, target: Path) -> None:
     os.replace(partial, target)
 
 
-def remove_others(tree: Path, wanted: set[str]) -> None:
-    for folder, folders, files in os.walk(tree, topdown=False):
-        place = Path(folder)
-        inside = place.relative_to(tree).as_posix()
-        if any(inside == kept or inside.startswith(kept + "/") for kept in KEPT):
-            continue
-        links = [name for name in folders if (place / name).is_symlink()]
-        for name in files + links:
-            path = name if inside == "." else f"{inside}/{name}"
-            if path not in wanted and path not in KEPT:
-                (place / name).unlink()
-        if place != tree and not any(place.iterdir()):
-            place.rmdir()
+def remove(tree: Path, name: str) -> None:
+    """Remove a copied file, and the directories that are empty without it."""
+    path = tree / name
+    path.unlink(missing_ok=True)
+    for parent in path.parents:
+        if parent == tree or not parent.is_dir() or any(parent.iterdir()):
+            return
+        parent.rmdir()
 
 
 def main() -> None:
@@ -90,7 +83,12 @@ def main() -> None:
             except FileNotFoundError:
                 # Removed by its editor since it was listed.
                 continue
-    remove_others(tree, set(names))
+    # What the tools write into the copy while they run is not in this list, and stays.
+    record = tree.parents[2] / "tree.files"
+    before = record.read_text(encoding="utf-8", errors="surrogateescape").split("\0") if record.exists() else []
+    for name in set(before) - set(names) - {""}:
+        remove(tree, name)
+    record.write_text("\0".join(names), encoding="utf-8", errors="surrogateescape")
     if not (tree / ".git").exists():
         # Else ansible-test walks up to the checkout's repository, to which the copy is an ignored
         # folder, and skips everything.
