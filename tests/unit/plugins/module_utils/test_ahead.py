@@ -20,6 +20,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _ahead, _image, 
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import draft, manifest, write
 
+pytestmark = pytest.mark.interpreter
+
 NAMES = ["inventory.img", "pages-1.img"]
 
 
