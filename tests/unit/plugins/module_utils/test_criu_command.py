@@ -18,6 +18,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import (
     RestoreFacts,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 DEFAULTS = CriuOptions()
 DUMP = DumpFacts(init_pid=4321, images="/srv/cp/.web1.stasis-staging", hook="/usr/local/libexec/stasis/restore-net")
@@ -129,7 +130,7 @@ FLIPPED = [
 ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("action", "change", "after", "gone", "new"),
     FLIPPED,
     ids=[f"{case[0]} {next(iter(case[1].items()))!r}".replace("/", "_") for case in FLIPPED],
@@ -180,9 +181,7 @@ DUMP_FACTS: list[tuple[dict[str, t.Any], str, list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("change", "after", "gone", "new"), DUMP_FACTS, ids=[next(iter(case[0])) for case in DUMP_FACTS]
-)
+@each(("change", "after", "gone", "new"), DUMP_FACTS, ids=[next(iter(case[0])) for case in DUMP_FACTS])
 def test_one_fact_changes_its_own_words_of_dump_and_pre_dump(
     change: dict[str, t.Any], after: str, gone: list[str], new: list[str]
 ) -> None:
@@ -284,7 +283,7 @@ _FREE = """
 REFUSED, FREE = _REFUSED.split(), _FREE.split()
 
 
-@pytest.mark.parametrize("option", REFUSED)
+@each("option", REFUSED)
 def test_managed_option_is_refused_by_name(option: str) -> None:
     with pytest.raises(StasisError, match=f"criu_args may not set {option}, which this module manages"):
         _criu_command.check_extra_arguments([option], "criu_args")
@@ -298,15 +297,13 @@ def test_managed_option_is_refused_with_its_value_attached_and_when_taken_back(f
                 _criu_command.check_extra_arguments([form.format(option[2:])], "criu_args")
 
 
-@pytest.mark.parametrize(
-    "option", ["--leave-r", "--tcp-e", "--t", "--ro", "--no-leave-r", "--no-tcp", "--no-", "--no", "--"]
-)
+@each("option", ["--leave-r", "--tcp-e", "--t", "--ro", "--no-leave-r", "--no-tcp", "--no-", "--no", "--"])
 def test_abbreviation_that_getopt_would_complete_is_refused(option: str) -> None:
     with pytest.raises(StasisError, match="which this module manages"):
         _criu_command.check_extra_arguments([option], "criu_args")
 
 
-@pytest.mark.parametrize(
+@each(
     "word",
     ["-v4", "-vvvv", "-D/srv/other", "-t1", "-W/tmp", "-jR", "-jl", "-jD/srv/other", "-x12R", "-", "-L/tmp/plugins"],
 )

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _device_rules
 
+pytestmark = pytest.mark.interpreter
+
 PROGRAMS = [bytes(range(16)), b"\1" * 552]
 
 

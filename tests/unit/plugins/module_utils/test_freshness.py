@@ -7,9 +7,9 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _freshness, _image
 from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed, Now, Then
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, IDENTITY
 
 CREATED = "2026-11-22T22:00:00.000000Z"
@@ -35,7 +35,7 @@ def test_stopped_by_the_dump_and_untouched_is_fresh() -> None:
     assert _freshness.reasons(THEN, NOW) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("then", "now", "reason"),
     [
         ({"stopped": False}, {}, LEFT_RUNNING),
@@ -100,7 +100,7 @@ RECORDS: dict[str, tuple[str, list[Consumed]]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(RECORDS))
+@each("case", list(RECORDS))
 def test_records_of_the_hook(case: str) -> None:
     text, found = RECORDS[case]
     assert _image.parse_consumed(text) == found

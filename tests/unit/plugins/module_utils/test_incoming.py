@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _incoming, _proc
 
+pytestmark = pytest.mark.interpreter
+
 TTY = "380 366 0:52 /1 /dev/tty1 rw shared:48 master:15 - devpts devpts rw\n"
 WITH = "372 366 0:57 /systemd/propagate/a.service /run/systemd/incoming ro,nosuid,nodev master:20 - tmpfs tmpfs rw\n"
 NAMES = {1: "mnt:[1]", 2: "mnt:[2]", 3: "mnt:[2]", 4: "mnt:[4]", 5: "mnt:[5]", 6: "mnt:[1]"}

@@ -19,6 +19,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _man
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import manifest, write
 
+pytestmark = pytest.mark.interpreter
+
 
 def entry(text: str) -> dict[str, t.Any]:
     return {"size": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}

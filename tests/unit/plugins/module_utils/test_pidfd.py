@@ -11,6 +11,8 @@ import sys
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _pidfd
 
+pytestmark = pytest.mark.interpreter
+
 
 def test_the_copy_is_the_very_open_file_of_the_other_process() -> None:
     read, write = os.pipe()

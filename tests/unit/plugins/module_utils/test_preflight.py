@@ -21,6 +21,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.plugins.module_utils._preflight_container import Memory, Space
 from ansible_collections.stasis.lxc.plugins.module_utils._proc import Task
 from ansible_collections.stasis.lxc.tests.unit.support import make
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
 HOST = Host(
@@ -96,7 +97,7 @@ def test_what_the_container_says_itself() -> None:
     assert container_words(Options(stop=True, autostart="inhibit"), autostart=starts) == [("autostart", "note")]
 
 
-@pytest.mark.parametrize(
+@each(
     ("kernel", "space", "expected"),
     [
         ("6.18.1-x", Space(1, "ext4"), "note"),

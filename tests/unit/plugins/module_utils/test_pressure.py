@@ -9,6 +9,8 @@ import os
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _files, _pressure
 
+pytestmark = pytest.mark.interpreter
+
 EPOLL = """pos:	0
 flags:	02000002
 mnt_id:	16

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _host, _image, _recover, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import (
     BOOT,
     INIT,
@@ -77,7 +78,7 @@ DECISIONS: list[tuple[str, _image.Image, _image.Image, str, Process | None, str]
 ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("staged", "target", "state", "init", "choice"),
     [case[1:] for case in DECISIONS],
     ids=[case[0] for case in DECISIONS],

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Fingerprint, Rootfs
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 
 
@@ -30,7 +31,7 @@ def taken(rootfs: Rootfs, limit: int = _rootfs.MAX_ENTRIES) -> Fingerprint:
     return found
 
 
-@pytest.mark.parametrize(
+@each(
     ("spec", "backing"),
     [
         ("/var/lib/lxc/web1/rootfs", "/var/lib/lxc/web1/rootfs"),

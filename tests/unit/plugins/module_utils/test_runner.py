@@ -16,6 +16,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Completed, SystemRunner
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 
+pytestmark = pytest.mark.interpreter
+
 SH = "/bin/sh"
 
 

@@ -10,6 +10,8 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _scratch_mounts
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 
+pytestmark = pytest.mark.interpreter
+
 MOUNT = "90 80 0:61 / {} rw,nosuid - tmpfs none rw\n"
 
 

@@ -11,6 +11,8 @@ import typing as t
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _tcp_repair
 
+pytestmark = pytest.mark.interpreter
+
 
 @pytest.fixture
 def listening() -> t.Iterator[socket.socket]:

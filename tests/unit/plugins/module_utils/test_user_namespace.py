@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _user_namespace
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 
+pytestmark = pytest.mark.interpreter
+
 
 @pytest.mark.parametrize(
     ("idmaps", "root"),
