@@ -58,7 +58,7 @@ class Asker:
     def close(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(100)
 
 
 class Scene:

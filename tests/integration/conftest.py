@@ -83,7 +83,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     watch = config.stash.get(_watch, None)
     if watch is not None and watch.shared:
-        terminalreporter.write_line("Other containers run on this host: only what carries the names of the tests was compared.")
+        terminalreporter.write_line(
+            "Other containers run on this host: only what carries the names of the tests was compared."
+        )
     left = config.stash.get(_left, [])
     if left:
         terminalreporter.section("the tests have changed the host", red=True)

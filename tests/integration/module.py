@@ -48,7 +48,7 @@ class Module:
     python: str = sys.executable
     core: str = ""
     name: str = "lxc_checkpoint"
-    seconds: float = 120
+    seconds: float = 1200
 
     def start(self, check_mode: bool = False, **options: t.Any) -> subprocess.Popen[str]:
         """Start the module; its answer is what it writes to stdout."""
@@ -71,7 +71,7 @@ class Module:
         return self.answer(self.start(check_mode, **options), self.seconds)
 
     @staticmethod
-    def answer(process: subprocess.Popen[str], seconds: float = 120) -> Answer:
+    def answer(process: subprocess.Popen[str], seconds: float = 1200) -> Answer:
         """What a started module answers; an exception inside it is a failure of the test."""
         try:
             out, err = process.communicate(timeout=seconds)

@@ -181,7 +181,7 @@ def test_what_is_set_instead_is_what_systemd_reads(lxc: Factory, suite: str) -> 
     wants = container.root / PLACE / "multi-user.target.wants/stasis-all.service"
     wants.symlink_to("/etc/systemd/system/stasis-all.service")
     environment = {**os.environ, "PYTHONPATH": str(lxc.module.collections)}
-    subprocess.run([sys.executable, "-c", PLANNED, str(container.root)], env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", PLANNED, str(container.root)], env=environment, check=True, timeout=600)
     container.start()
     asked = (
         "IPAddressDeny IPAddressAllow IPAccounting DevicePolicy DeviceAllow PrivateDevices ProtectClock ProtectHostname"
@@ -349,7 +349,7 @@ def role(module: Module, extra: dict[str, t.Any], *argv: str) -> str:
         capture_output=True,
         text=True,
         cwd=module.scratch,
-        timeout=300,
+        timeout=1800,
         check=False,
         env={
             **os.environ,

@@ -197,7 +197,7 @@ def test_pieces_of_a_file_are_hashed_at_the_same_time(safe_dir: str, monkeypatch
     both = threading.Barrier(2)
 
     def meet(path: str, offset: int, size: int, local: object, mapped: bool) -> bytes:
-        both.wait(timeout=30)
+        both.wait(timeout=300)
         return b""
 
     write(f"{safe_dir}/pages-1.img", "")
