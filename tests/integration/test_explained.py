@@ -168,14 +168,14 @@ def test_what_does_not_pass_is_given_up_and_the_container_is_as_before(
 
 def test_retries_end_with_the_timeout(pre: Pre) -> None:
     checkpoint = task(pre, "netlink-unread")
-    answer = failure(checkpoint, "checkpointed", retries=20, timeout=4)
-    assert 1 <= len(answer["retried"]) <= 3
+    answer = failure(checkpoint, "checkpointed", retries=20, timeout=10)
+    assert 1 <= len(answer["retried"]) < 20
     assert answer["diagnoses"][0]["id"] == "netlink_unread"
 
 
 def occupied(lxc: Factory, when: str) -> str:
     """A script that takes the first pids of the container that is being restored, for as long as its init lives."""
-    inside = "echo 1 >/proc/sys/kernel/ns_last_pid; for one in 2 3 4 5 6 7; do sleep 20 & done"
+    inside = "echo 1 >/proc/sys/kernel/ns_last_pid; for one in 2 3 4 5 6 7; do sleep 600 & done"
     return lxc.script(
         "occupy",
         f'test "$CRTOOLS_SCRIPT_ACTION" = post-setup-namespaces || exit 0\n{when} || exit 0\n'

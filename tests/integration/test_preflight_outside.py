@@ -100,7 +100,7 @@ def attach(container: Container, *command: str) -> subprocess.Popen[bytes]:
 
 def test_lxc_attach_blocks_where_the_container_stops(pre: Pre) -> None:
     container = pre.start("nothing")
-    session = attach(container, "/bin/sleep", "60")
+    session = attach(container, "/bin/sleep", "600")
     try:
         until(lambda: "outsiders" in only(pre.ask(container), "note"), 10)
         assert pre.ask(container)["verdict"] == "ready"
@@ -110,7 +110,7 @@ def test_lxc_attach_blocks_where_the_container_stops(pre: Pre) -> None:
         assert pre.dump(container)["rc"] == 0, "that it is left out is no error to CRIU, which is why it is refused"
         assert session.poll() is None
         assert pre.dump(container, stop=True)["rc"] == 0
-        session.wait(20)
+        session.wait(200)
         until(lambda: container.state == "STOPPED", 20)
     finally:
         session.kill()
@@ -119,8 +119,8 @@ def test_lxc_attach_blocks_where_the_container_stops(pre: Pre) -> None:
 
 def test_daemon_that_lxc_attach_has_started_blocks(pre: Pre) -> None:
     container = pre.start("nothing")
-    attach(container, "/bin/sh", "-c", "sleep 60 </proc/uptime >/proc/uptime 2>&1 & exit 0").wait(100)
-    attach(container, "/bin/sh", "-c", "sleep 60 </proc/uptime >/run/out 2>/run/out & exit 0").wait(100)
+    attach(container, "/bin/sh", "-c", "sleep 600 </proc/uptime >/proc/uptime 2>&1 & exit 0").wait(100)
+    attach(container, "/bin/sh", "-c", "sleep 600 </proc/uptime >/run/out 2>/run/out & exit 0").wait(100)
     fails(pre, container, "blocks", "foreign-session", "outside of its pid namespace")
 
 
@@ -229,7 +229,7 @@ def test_slave_of_a_mount_of_the_host_is_ready_and_dumped(pre: Pre, shared: Path
 def test_slave_of_a_mount_that_the_host_has_no_more_blocks(pre: Pre, shared: Path) -> None:
     container = slave_of(pre, shared)
     # Its peer group lives on, in a mount namespace of somebody else's.
-    other = subprocess.Popen(["unshare", "-m", "--propagation", "unchanged", "sleep", "60"])
+    other = subprocess.Popen(["unshare", "-m", "--propagation", "unchanged", "sleep", "600"])
     try:
         until(lambda: os.readlink(f"/proc/{other.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"), 10)
         run("umount", str(shared))
@@ -285,7 +285,7 @@ def test_criu_of_the_distribution_blocks_where_it_does_not_work(pre: Pre) -> Non
     if "old-criu" not in only(answer, "blocks"):
         pytest.skip(f"NOT TESTED on this host: its own CRIU {answer['criu_version']} is new enough for its kernel")
     # CRIU before 4.1 fails at any process of kernel 6.13, CRIU before 4.2 at one of kernel 6.16 that has an IP socket.
-    listens = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); time.sleep(60)"
+    listens = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); time.sleep(600)"
     process = subprocess.Popen(
         ["setsid", sys.executable, "-c", listens], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )

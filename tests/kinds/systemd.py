@@ -111,6 +111,7 @@ class System(Subject):
 class Debian(Kind):
     """What they have in common; a kind says which suite and number."""
 
+    slow = True
     suite = ""
     number = ""
 
