@@ -72,6 +72,7 @@ def until(what: t.Callable[[], T], seconds: float = 10.0, why: str = "") -> T:
     """The first true answer of `what`. seconds: what a good machine needs at most; fails after PATIENCE times that."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
+    pause = 0.01
     while True:
         answer = what()
         if answer:
@@ -80,7 +81,9 @@ def until(what: t.Callable[[], T], seconds: float = 10.0, why: str = "") -> T:
             raise AssertionError(
                 f"not within {seconds} s: {why or getattr(what, '__name__', what)}; last answer: {answer!r}"
             )
-        time.sleep(0.01)
+        time.sleep(pause)
+        # What is asked may be a program, which wants the processor that it waits for.
+        pause = min(pause * 1.2, 0.1)
 
 
 def run(*argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:

@@ -20,6 +20,8 @@ from distribution import Distribution, everything
 from module import Answer, Module
 from preflight import Pre
 
+pytestmark = pytest.mark.long
+
 LOGIND = "systemd-logind.service"
 GETTY = "console-getty.service"
 PLACE = "etc/systemd/system"
