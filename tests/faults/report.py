@@ -13,7 +13,7 @@ Outcomes = t.Sequence[t.Mapping[str, t.Any]]
 
 _HEAD = """# Faults, and what came of them
 
-`tests/faults/run --report docs/faults.md` has written this page; `make faults` runs the same. Each fault hits a run of the module
+`tests/faults/run --report docs/faults.md` has written this page; `make faults` runs a part of it. Each fault hits a run of the module
 on a real container with real CRIU, at a step where the run was held without changing it: an action script waits, or the kernel
 makes a process wait where it opens a file (fanotify). Then the same task runs again, as an operator would run it, and a program
 that caused nothing (`tests/faults/check`) looks: the container runs, its counter goes on, the TCP connection that it held since
