@@ -84,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     watch = config.stash.get(_watch, None)
     if watch is not None and watch.shared:
         terminalreporter.write_line(
-            "Other containers run on this host: only what carries the names of the tests was compared."
+            "Others started or stopped containers meanwhile: only what carries the names of the tests was compared."
         )
     left = config.stash.get(_left, [])
     if left:

@@ -40,13 +40,14 @@ SECONDS = 60
 class Watch:
     """The slots of a run, which no other run has as long as it goes on; at its end the host must be as it was.
 
-    shared: somebody else's containers were there at the beginning or at the end. Then only what can be told from theirs,
+    shared: at the end other containers of somebody else run than at the beginning. Then only what can be told from theirs,
     by its name, is held to be as it was.
     """
 
     slots: t.Sequence[Slot]
     shared: bool = False
     _locks: list[t.TextIO] = field(default_factory=list)
+    _strangers: list[str] = field(default_factory=list)
     _before: State = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -57,13 +58,13 @@ class Watch:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._locks.append(lock)
         self._clean()
-        self.shared = bool(strangers(self.slots))
+        self._strangers = strangers(self.slots)
         self._before = snapshot(self.slots)
 
     def end(self) -> list[str]:
         """Remove what is left, let other runs begin, and return what is not as it was, one line each."""
         self._clean()
-        self.shared = self.shared or bool(strangers(self.slots))
+        self.shared = strangers(self.slots) != self._strangers
         left = settled(self._before, self.slots, shared=self.shared)
         for lock in self._locks:
             lock.close()
