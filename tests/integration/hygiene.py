@@ -15,18 +15,8 @@ import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from containers import (
-    SLOT,
-    Container,
-    Slot,
-    cgroup_roots,
-    kill,
-    mounts_below,
-    processes,
-    remove_link,
-    remove_tree,
-    run,
-)
+from containers import SLOT, Container, Slot, remove_link, remove_tree, run
+from kernel import cgroup_roots, kill, mounts_below, processes
 
 State = dict[str, set[str]]
 # Where the root file systems and disks of the test hosts are made, which may go on at the same time.
