@@ -23,12 +23,16 @@ def part(cells: t.Sequence[Cell], number: int) -> list[Cell]:
     for place, found in enumerate(steps.values()):
         # Each step begins with another of its cells: else the same actors would come together everywhere.
         taken += [cell for index, cell in enumerate(found) if (index + place + number) % PARTS == 0]
-    missing = {_role(cell) for cell in cells} - {_role(cell) for cell in taken}
-    for role in sorted(missing):
+    for key in (_step, _role):
         # One that has fewer cells than there are parts.
-        found = [cell for cell in cells if _role(cell) == role]
-        taken.append(found[number % len(found)])
+        for missing in sorted({key(cell) for cell in cells} - {key(cell) for cell in taken}):
+            found = [cell for cell in cells if key(cell) == missing]
+            taken.append(found[number % len(found)])
     return taken
+
+
+def _step(cell: Cell) -> tuple[str, str, str]:
+    return cell.way, cell.step.name, ""
 
 
 def _role(cell: Cell) -> tuple[str, str, str]:
