@@ -37,7 +37,6 @@ class Watch:
     slots: t.Sequence[Slot]
     shared: bool = False
     _locks: list[t.TextIO] = field(default_factory=list)
-    _strangers: list[str] = field(default_factory=list)
     _before: State = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -48,14 +47,12 @@ class Watch:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._locks.append(lock)
         self._clean()
-        self._strangers = strangers(self.slots)
         self._before = snapshot(self.slots)
 
     def end(self) -> list[str]:
         """Remove what is left, let other runs begin, and return what is not as it was, one line each."""
         self._clean()
-        self.shared = strangers(self.slots) != self._strangers
-        left = settled(self._before, self.slots, shared=self.shared)
+        left, self.shared = settled(self._before, self.slots)
         for lock in self._locks:
             lock.close()
         return left
@@ -65,11 +62,11 @@ class Watch:
             clean(slot)
 
 
-def strangers(slots: t.Sequence[Slot]) -> list[str]:
+def _strangers(state: State, slots: t.Sequence[Slot]) -> list[str]:
     """Monitors of containers that are not of these slots. Each names its container and its path."""
     return sorted(
         line
-        for line in _processes()
+        for line in state["processes"]
         if line.startswith("[lxc monitor]") or os.path.basename(line.split()[0]) in ("lxc-start", "lxc-checkpoint")
         if not _ours(line, slots)
     )
@@ -100,13 +97,16 @@ def snapshot(slots: t.Sequence[Slot]) -> State:
     }
 
 
-def settled(before: State, slots: t.Sequence[Slot], *, shared: bool) -> list[str]:
-    """What is there now and was not, or the other way round, and does not pass by itself; one line each."""
+def settled(before: State, slots: t.Sequence[Slot], *, shared: bool = False) -> tuple[list[str], bool]:
+    """What is there now and was not, or the other way round, and does not pass by itself, one line each; and whether only what
+    carries our names was compared: where it is shared, or others have started or stopped containers."""
     deadline = time.monotonic() + SECONDS
     while True:
-        left = differences(before, snapshot(slots), slots, shared=shared)
+        after = snapshot(slots)
+        shared = shared or _strangers(before, slots) != _strangers(after, slots)
+        left = differences(before, after, slots, shared=shared)
         if not left or time.monotonic() > deadline:
-            return left
+            return left, shared
         time.sleep(0.1)
 
 

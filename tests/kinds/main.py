@@ -186,7 +186,7 @@ def attempt(kind: Kind, host: Result, logs: Path, *, shared: bool) -> Result:
     same time.
     """
     began = time.monotonic()
-    before, strangers = hygiene.snapshot([SLOT]), hygiene.strangers([SLOT])
+    before = hygiene.snapshot([SLOT])
     result = blank(kind, host)
     try:
         with deadline(SECONDS), ground() as place:
@@ -198,7 +198,7 @@ def attempt(kind: Kind, host: Result, logs: Path, *, shared: bool) -> Result:
         for path in Path("/var/log/stasis").glob(f"{PREFIX}*"):
             shutil.copytree(path, logs / kind.name, dirs_exist_ok=True)
     hygiene.clean()
-    left = hygiene.settled(before, [SLOT], shared=shared or hygiene.strangers([SLOT]) != strangers)
+    left, _shared = hygiene.settled(before, [SLOT], shared=shared)
     if left:
         result["result"] = FAILED
         result["evidence"] += [f"the host is not as before: {line}" for line in left]
