@@ -88,7 +88,7 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
+            timeout=200,
         )
 
     def calls(self) -> str:

@@ -60,7 +60,7 @@ class Kernel:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 100
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.001)
