@@ -17,6 +17,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _autostart,
     _cgroups,
     _container,
+    _criu_run,
     _errors,
     _image,
     _journal,
@@ -171,7 +172,8 @@ def _restored(
         faults = []
         if act:
             _restore.remember(container, init, journal.generation)
-            faults = _pressure.arm(_cgroups.processes(container.cgroups))
+            faults = _criu_run.hook_said(journal.work).warnings
+            faults += _pressure.arm(_cgroups.processes(container.cgroups))
             _systemd.reload(init.pid)
             _autostart.allow(list(journal.units), container.config_path, runner)
         reloaded = _systemd.note(_systemd.name(init.pid), os.uname().release)

@@ -127,7 +127,8 @@ def restore(
         failure.data["recovered"] = mended + kept
         raise failure
     remember(container, init, order.generation)
-    warnings = _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
+    warnings = _criu_run.hook_said(work.path).warnings
+    warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
     _systemd.reload(init.pid)
     units = (image.manifest or {}).get("autostart_units", [])
     _autostart.allow(units, container.config_path, runner)
@@ -294,17 +295,17 @@ def _failure(
     others = work.read("lxc.log") + "\n" + done.stderr
     errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)
     # liblxc says only that CRIU failed, unless it never came to that.
-    diagnoses = _diagnosis.diagnose(log) or [
-        one for one in _diagnosis.diagnose(others) if not (log and one.id == _diagnosis.NEVER_RAN)
+    hook = _criu_run.hook_said(work.path)
+    diagnoses = _criu_run.diagnose(log, hook) or [
+        one for one in _criu_run.diagnose(others, hook) if not (log and one.id == _diagnosis.NEVER_RAN)
     ]
-    hook = work.read("hook.log").splitlines()
     launcher = work.read("launcher.error").splitlines()
     if done.timed_out:
         cause = f"It did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif launcher:
         cause = f"The launcher refused: {launcher[0]}"
-    elif hook:
-        cause = f"The hook stopped it: {hook[0]}"
+    elif hook.refused:
+        cause = f"The hook stopped it: {hook.refused[0]}"
     elif diagnoses or errors:
         cause = _criu_run.cause_of(diagnoses, errors)
     elif not command:
@@ -316,10 +317,11 @@ def _failure(
         f"{container.name} was not restored. {cause}",
         f"The checkpoint is still there. {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
         diagnoses=diagnoses,
-        as_before=nothing_ran and state == _container.STOPPED and not (done.timed_out or launcher or hook),
+        as_before=nothing_ran and state == _container.STOPPED and not (done.timed_out or launcher or hook.refused),
         rc=done.rc,
         log_path=log_path,
-        log_errors=launcher + hook + errors,
+        log_errors=launcher + hook.refused + errors,
+        warnings=hook.warnings,
         command=command or list(done.argv),
     )
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _restore
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_run, _restore
+from ansible_collections.stasis.lxc.plugins.module_utils._attempts import RunError
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._runner import Completed
 from ansible_collections.stasis.lxc.plugins.module_utils._workspace import Workspace
 from ansible_collections.stasis.lxc.tests.unit.support.make import container, wanted, write
@@ -26,13 +26,15 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace("web1", "restore", str(tmp_path / "logs"))
 
 
-def failure(work: Workspace, log: str, stderr: str) -> StasisError:
+def failure(work: Workspace, log: str, stderr: str) -> RunError:
     if log:
         write(work.file("restore.log"), log)
     done = Completed(("lxc-checkpoint",), 1, "", stderr, 0.1)
-    return _restore._failure(
+    found = _restore._failure(
         done, container("STOPPED"), wanted(state="restored"), work, ["criu"], "STOPPED", nothing_ran=True
     )
+    assert isinstance(found, RunError)
+    return found
 
 
 def test_an_error_that_no_rule_knows_is_said_and_not_that_there_is_no_log(work: Workspace) -> None:
@@ -47,6 +49,42 @@ def test_without_any_log_of_criu_that_is_what_is_said(work: Workspace) -> None:
 
 def test_a_killed_criu_is_told_as_such_though_its_helpers_complain(work: Workspace) -> None:
     assert "CRIU crashed or was killed" in failure(work, ORPHANED, KILLED).what
+
+
+TRANSIENT = "(00.1) Error (criu/sk-netlink.c:77): netlink: The socket has data to read\n"
+IGNORED = "(00.2) Error (criu/action-scripts.c:128): Script /usr/libexec/hook exited with 1\n"
+
+
+def test_only_a_refusal_is_called_what_stopped_it_and_switches_retries_off(work: Workspace) -> None:
+    write(work.file("hook.refused"), "post-restore: eth0: the bridge br0 does not exist.\n")
+    found = failure(work, TRANSIENT, EXITED)
+    assert "The hook stopped it: post-restore: eth0: the bridge br0 does not exist." in found.what
+    assert not found.as_before
+    assert found.data["log_errors"][0] == "post-restore: eth0: the bridge br0 does not exist."
+    assert found.data["warnings"] == []
+
+
+@pytest.mark.parametrize("log", [TRANSIENT, IGNORED + TRANSIENT])
+def test_what_the_hook_went_on_without_is_a_warning_of_the_failed_run_and_not_its_cause(
+    work: Workspace, log: str
+) -> None:
+    write(work.file("hook.warnings"), "post-restore: the cgroup /c could not be given memory.max = 9.\n")
+    found = failure(work, log, EXITED)
+    assert "hook" not in found.what
+    assert found.as_before
+    assert [one.id for one in found.diagnoses] == ["netlink_unread"]
+    assert found.data["warnings"] == [
+        "The hook could not do everything: post-restore: the cgroup /c could not be given memory.max = 9."
+    ]
+
+
+def test_many_warnings_of_the_hook_are_counted_and_a_hostile_name_is_made_harmless(work: Workspace) -> None:
+    with open(work.file("hook.warnings"), "wb") as stream:
+        stream.write(b"post-restore: the cgroup /c/\xff\x1b[2J\n" + b"".join(b"line %d\n" % one for one in range(20)))
+    said = _criu_run.hook_said(work.path)
+    assert said.warnings[0] == "The hook could not do everything: post-restore: the cgroup /c/\ufffd?[2J"
+    assert said.warnings[-1] == f"11 more of these are in {work.path}/hook.warnings."
+    assert len(said.warnings) == 11
 
 
 def test_what_cuts_off_a_lost_container_comes_before_its_own_hooks(tmp_path: Path, work: Workspace) -> None:
