@@ -103,7 +103,11 @@ def dump(
         _image.discard(wanted.directory)
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
-        _journal.end(container.name, container.lxc_path)
+        if not any(line.startswith(_mend.NOT_DONE) for line in mended):
+            _journal.end(container.name, container.lxc_path)
+        elif isinstance(exc, _attempts.RunError):
+            # Another try would write a journal of its own over it.
+            exc.as_before = False
         raise
     ahead.begin()
     fingerprint = None

@@ -324,7 +324,7 @@ def after_dump(journal: _journal.Journal, container: _container.Container, runne
     try:
         left = _leftovers.of_running(journal, container, runner)
     except _errors.StasisError as exc:
-        return [f"could not look for what a killed CRIU leaves: {exc.what}"]
+        return [f"{NOT_DONE}: look for what a killed CRIU leaves: {exc.what}"]
     return carry_out(decide(left, container.name), journal, container, runner)
 
 
