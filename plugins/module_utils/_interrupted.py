@@ -114,9 +114,13 @@ def _mend_all(
             return []
         left = _leftovers.of_stopped(journal, container, time.time())
         if left.unsupervised:
+            repairs = _mend.settings(left, container.name)
             raise _errors.StasisError(
                 f"{_mend.unsupervised(left, container.name)}.",
                 "Save what it holds, end its processes, and run the task again.",
+                recovered=_mend.carry_out(repairs, journal, container, runner)
+                if act
+                else [one.line for one in repairs],
             )
     elif journal is not None and (init.pid, init.start) in _subjects(journal):
         left = _leftovers.of_running(journal, container, runner)

@@ -20,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
     _files,
+    _ipv6_settings,
     _journal,
     _link_remaps,
     _nics,
@@ -49,7 +50,7 @@ class Left(t.NamedTuple):
     halted: tasks that stand still. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
     did, whose monitor has died since. cgroups: empty directories.
     missing: links that the image needs, path inside to inode. ghosts: files that CRIU makes on its way and removes.
-    temporary: empty directories of CRIU's.
+    temporary: empty directories of CRIU's. ipv6: settings in the container's network that the hook of a restore has changed.
     """
 
     detached: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class Left(t.NamedTuple):
     missing: tuple[tuple[str, int], ...] = ()
     ghosts: tuple[str, ...] = ()
     temporary: tuple[str, ...] = ()
+    ipv6: _ipv6_settings.Changed | None = None
 
 
 def of_running(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> Left:
@@ -83,6 +85,7 @@ def of_running(journal: _journal.Journal, container: _container.Container, runne
         links=tuple(sorted(_link_remaps.left(pids).items())) if journal.action == "dump" else (),
         scratch=tuple(_scratch_mounts.find(init.pid)) if journal.action == "dump" else (),
         halted=tuple(_halted(pids)),
+        ipv6=_ipv6_settings.find(journal.work) if journal.action == _journal.RESTORE else None,
     )
 
 
@@ -109,6 +112,7 @@ def of_stopped(journal: _journal.Journal | None, container: _container.Container
         missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if os.path.isdir(rootfs) else (),
         ghosts=tuple(_link_remaps.ghosts(rootfs, _began(journal))) if untouched else (),
         temporary=temporary(log),
+        ipv6=_ipv6_settings.find(journal.work) if lives else None,
     )
 
 

@@ -17,6 +17,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
     _files,
+    _ipv6_settings,
     _journal,
     _leftovers,
     _link_remaps,
@@ -38,6 +39,7 @@ KILL = "kill"
 CGROUPS = "cgroups"
 TEMPORARY = "temporary"
 GHOSTS = "ghosts"
+IPV6 = "ipv6"
 TELL = "tell"
 
 NOT_DONE = "could not do this"
@@ -60,7 +62,15 @@ class Repair(t.NamedTuple):
 
 def decide(left: _leftovers.Left, name: str) -> list[Repair]:
     """What to do about what was found, in the order in which it is done. Pure."""
-    return _after_restores(left, name) + _while_it_runs(left, name)
+    return _after_restores(left, name) + settings(left, name) + _while_it_runs(left, name)
+
+
+def settings(left: _leftovers.Left, name: str) -> list[Repair]:
+    """What to do about changed settings in a container that runs, also in one that LXC does not know any more. Pure."""
+    if left.ipv6 is None:
+        return []
+    line = f"put back in {name} the settings of IPv6 that the hook had changed for a restore: {left.ipv6.names}"
+    return [Repair(IPV6, line, left.ipv6)]
 
 
 def _after_restores(left: _leftovers.Left, name: str) -> list[Repair]:
@@ -219,6 +229,8 @@ def _do(one: Repair, journal: _journal.Journal | None, container: _container.Con
             raise _errors.StasisError(f"{len(stuck)} are still in it.", "Restart what holds them.")
     elif one.kind in (TABLE, CHAIN, ATTACH):
         _mend_network(one, journal, container, runner)
+    elif one.kind == IPV6:
+        _ipv6_settings.put_back(one.subject)
     elif one.kind == SCRATCH:
         _scratch_mounts.remove(container.init.pid if container.init else 0, one.subject)
     else:
@@ -255,7 +267,7 @@ def _mend_network(
 
 
 def finish(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> list[str]:
-    """After a run that went well: the veths are put back where the hook, whose failure CRIU ignores there, did not.
+    """After a run that went well: put back what the hook, whose failure CRIU ignores there, did not: veths, IPv6.
 
     The journal stays where that fails, so that the next run tries again.
     """
@@ -265,9 +277,13 @@ def finish(journal: _journal.Journal, container: _container.Container, runner: _
         with contextlib.suppress(OSError, _errors.StasisError):
             attach(journal, runner)
         left = _leftovers.detached(journal.network(), runner)
-    if not left:
+    told = left or ([f"its network had to be put back. {' '.join(faults)}"] if faults else [])
+    mended = carry_out(
+        settings(_leftovers.Left(ipv6=_ipv6_settings.find(journal.work)), container.name), journal, container, runner
+    )
+    if not left and not any(line.startswith(NOT_DONE) for line in mended):
         _journal.end(container.name, container.lxc_path)
-    return left or ([f"its network had to be put back. {' '.join(faults)}"] if faults else [])
+    return told + mended
 
 
 def attach(journal: _journal.Journal, runner: _runner.Runner) -> None:
