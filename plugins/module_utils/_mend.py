@@ -194,10 +194,7 @@ def at_work(journal: _journal.Journal, lxc_done: t.Callable[[], bool]) -> list[_
 
 def kill(processes: t.Iterable[_container.Process], seconds: float = 10.0) -> bool:
     """Kill these very processes, and wait until they have gone; whether they have."""
-    left = [one for one in processes if one.alive]
-    for one in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one.pid, signal.SIGKILL)
+    left = [one for one in processes if one.send(signal.SIGKILL)]
     deadline = time.monotonic() + seconds
     while any(one.alive for one in left):
         if time.monotonic() > deadline:

@@ -148,7 +148,7 @@ def complete(
     remember(container, init, journal.generation)
     warnings = _criu_run.hook_said(journal.work).warnings
     warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
-    _systemd.reload(init.pid)
+    _systemd.reload(init)
     _autostart.allow(list(journal.units), container.config_path, runner)
     return warnings
 
