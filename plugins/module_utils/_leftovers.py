@@ -24,6 +24,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _journal,
     _link_remaps,
     _nics,
+    _proc,
     _runner,
     _scratch_mounts,
     _tcp_repair,
@@ -139,21 +140,49 @@ def resumed(log: str) -> bool:
     return _RESUMED in log
 
 
-def of_run(work: str, proc: str = "/proc") -> list[_container.Process]:
-    """Every process that a run has started and that is still there, known by its environment."""
-    mark = f"STASIS_WORK={work}".encode()
+def of_run(work: str) -> list[_container.Process]:
+    """Every process that a run has started and that is still there.
+
+    They have the name of its directory in their environment. Anybody can have that, so only these count: root's in our own
+    pid and user namespaces, which no process of a container is; and tasks that CRIU is restoring.
+    """
     found = []
-    for name in os.listdir(proc):
-        if not name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            with open(f"{proc}/{name}/environ", "rb") as stream:
-                if mark not in stream.read().split(b"\0"):
-                    continue
-            one = _container.process(int(name))
-            if one is not None:
-                found.append(one)
+    for name in os.listdir("/proc"):
+        if name.isdigit() and _is_marked(int(name), work):
+            with contextlib.suppress(OSError):
+                one = _container.process(int(name))
+                if one is not None and (_is_hosts(one.pid) or _is_being_restored(one.pid, work)):
+                    found.append(one)
     return found
+
+
+def _is_marked(pid: int, work: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            return f"STASIS_WORK={work}".encode() in stream.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _is_hosts(pid: int) -> bool:
+    """Whether it is root's, and in our own pid and user namespaces. Raises OSError where it has gone."""
+    uids = _proc.status(_files.text_of(f"/proc/{pid}/status")).get("Uid", "").split()
+    return uids[:1] == ["0"] and all(_namespace(pid, kind) == _namespace("self", kind) for kind in ("pid", "user"))
+
+
+def _is_being_restored(pid: int, work: str) -> bool:
+    """Whether it is CRIU in the container's namespaces, which a task is until it has become itself. Raises OSError."""
+    criu = _files.text_of(os.path.join(work, "argv.ran")).partition("\n")[0]
+    if not criu or not os.path.samefile(f"/proc/{pid}/exe", criu):
+        return False
+    # The host's CRIU may be shown to another container, too: that one's monitor is not of this run.
+    while pid > 1 and _namespace(pid, "pid") != _namespace("self", "pid"):
+        pid = _container.parent(pid)
+    return not _is_lxc(pid) or _is_marked(pid, work)
+
+
+def _namespace(pid: int | str, kind: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
 def half_restored(container: _container.Container) -> list[_container.Process]:
