@@ -46,7 +46,7 @@ class Left(t.NamedTuple):
     """What was found.
 
     detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family
-    name`. chains: iptables programs that know a chain CRIU. links: superfluous ones, path inside to path on this host.
+    name`. chains: iptables programs that know a chain CRIU. links: superfluous ones.
     scratch: directories inside at which CRIU looks at a mount.
     halted: tasks that stand still. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
     did, whose monitor has died since. cgroups: empty directories.
@@ -58,7 +58,7 @@ class Left(t.NamedTuple):
     repair: tuple[_tcp_repair.Repaired, ...] = ()
     tables: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
-    links: tuple[tuple[str, str], ...] = ()
+    links: tuple[_link_remaps.Left, ...] = ()
     scratch: tuple[str, ...] = ()
     halted: tuple[_container.Process, ...] = ()
     half_restored: tuple[_container.Process, ...] = ()
@@ -75,7 +75,8 @@ def of_running(journal: _journal.Journal, container: _container.Container, runne
     init = container.init
     if init is None:
         return Left()
-    pids = sorted(_cgroups.processes(container.cgroups) | {init.pid})
+    # A process of lxc-attach is in the cgroups before it is in the namespaces: its files are the host's.
+    pids = [pid for pid in sorted(_cgroups.processes(container.cgroups) | {init.pid}) if not _shares_pids(pid)]
     tables, chains = _firewall(init.pid, runner)
     nics = journal.network()
     return Left(
@@ -83,7 +84,7 @@ def of_running(journal: _journal.Journal, container: _container.Container, runne
         repair=tuple(_tcp_repair.find(pids)),
         tables=tables,
         chains=chains,
-        links=tuple(sorted(_link_remaps.left(pids).items())) if journal.action == "dump" else (),
+        links=tuple(_link_remaps.left(pids)) if journal.action == "dump" else (),
         scratch=tuple(_scratch_mounts.find(init.pid)) if journal.action == "dump" else (),
         halted=tuple(_halted(pids)),
         ipv6=_ipv6_settings.find(journal.work) if journal.action == _journal.RESTORE else None,
@@ -159,7 +160,7 @@ def of_run(work: str) -> list[_container.Process]:
 def _is_marked(pid: int, work: str) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as stream:
-            return f"STASIS_WORK={work}".encode() in stream.read().split(b"\0")
+            return os.fsencode(f"STASIS_WORK={work}") in stream.read().split(b"\0")
     except OSError:
         return False
 
@@ -179,6 +180,14 @@ def _is_being_restored(pid: int, work: str) -> bool:
     while pid > 1 and _namespace(pid, "pid") != _namespace("self", "pid"):
         pid = _container.parent(pid)
     return not _is_lxc(pid) or _is_marked(pid, work)
+
+
+def _shares_pids(pid: int) -> bool:
+    """Whether it is in our own pid namespace; False where it has gone."""
+    try:
+        return _namespace(pid, "pid") == _namespace("self", "pid")
+    except OSError:
+        return False
 
 
 def _namespace(pid: int | str, kind: str) -> str:

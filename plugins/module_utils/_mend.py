@@ -121,8 +121,8 @@ def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
         )
     if left.detached:
         found.append(Repair(ATTACH, f"put the network of {name} back: {' '.join(left.detached)}"))
-    for path, real in left.links:
-        found.append(Repair(UNLINK, f"removed {path} from {name}, which a killed CRIU had made", real))
+    for link in left.links:
+        found.append(Repair(UNLINK, f"removed {link.path} from {name}, which a killed CRIU had made", link))
     for path in left.scratch:
         found.append(Repair(SCRATCH, f"removed {path} from {name}, where a killed CRIU had looked at a mount", path))
     for task in left.halted:
@@ -229,7 +229,8 @@ def _do(one: Repair, journal: _journal.Journal | None, container: _container.Con
     elif one.kind == IPV6:
         _ipv6_settings.put_back(one.subject)
     elif one.kind == SCRATCH:
-        _scratch_mounts.remove(container.init.pid if container.init else 0, one.subject)
+        if container.init is not None:
+            _scratch_mounts.remove(container.init, one.subject)
     else:
         _remove(one)
 
@@ -244,8 +245,7 @@ def _remove(one: Repair) -> None:
         for path in one.subject:
             os.unlink(path)
     elif one.kind == UNLINK:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(one.subject)
+        _link_remaps.remove(one.subject)
 
 
 def _mend_network(

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _leftovers, _mend, _pidfd
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _leftovers, _link_remaps, _mend, _pidfd
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._journal import DUMP, Journal
 from ansible_collections.stasis.lxc.plugins.module_utils._leftovers import Left
@@ -35,7 +35,7 @@ def test_everything_that_was_found_is_mended_or_told() -> None:
         repair=(Repaired(1, 2, 3),),
         tables=("inet CRIU",),
         chains=("iptables",),
-        links=(("/tmp/link_remap.1", "/proc/1/root/tmp/link_remap.1"),),
+        links=(_link_remaps.Left("/tmp/link_remap.1", TASK, 5, 6),),
         scratch=("/tmp/cr-tmpfs.AAAAAA",),
         halted=(TASK,),
         half_restored=(TASK,),
