@@ -295,6 +295,12 @@ class TestIpv6:
             "0",
         ]
 
+    def test_a_record_that_is_gone_is_said(self, bench: Bench, namespace: Path) -> None:
+        assert bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
+        (bench.work / "ipv6").unlink()
+        assert bench.run("post-resume", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
+        assert "IPv6" in bench.warned()
+
     def test_a_container_without_ipv6_is_left_alone(self, bench: Bench, namespace: Path) -> None:
         for action in ("post-setup-namespaces", "post-resume"):
             assert bench.run(action, CRTOOLS_INIT_PID="4711").returncode == 0
