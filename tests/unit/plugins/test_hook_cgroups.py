@@ -177,9 +177,10 @@ class TestCgroups:
 
     def test_dump_that_cannot_look_for_new_ones_is_refused(self, bench: Bench) -> None:
         _top, environment = self.given(bench, "dir .\n")
-        bench.script(bench.path / "find", "#!/bin/sh\nexit 127\n")
-        assert bench.run("post-dump", **environment).returncode == 1
-        assert "find cannot be run" in bench.refused()
+        # A shell that is busybox is its own `find`.
+        missing = bench.shell == SHELLS["dash"]
+        assert bench.run("post-dump", **{**environment, "PATH": str(bench.path)}).returncode == int(missing)
+        assert ("find is missing" in bench.refused()) is missing
 
     def test_one_made_meanwhile_is_added_at_the_dump(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\ndir init.scope\n")
