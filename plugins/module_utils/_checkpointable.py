@@ -173,6 +173,9 @@ def _root_tree(config: _lxc_config.LxcConfig, running: _checkpointable_units.Run
     group = 0 if mapped else _mapped_group(config.values("lxc.idmap"))
     tree = _tree.Tree(root, (owner, group))
     try:
+        if tree.is_hosts():
+            # By way of a pid that is another process's by now.
+            raise _errors.StasisError("The container's init has ended.", "Run the task again.")
         yield tree
     finally:
         tree.close()

@@ -103,7 +103,11 @@ def dump(
         _image.discard(wanted.directory)
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
-        _journal.end(container.name, container.lxc_path)
+        if not any(line.startswith(_mend.NOT_DONE) for line in mended):
+            _journal.end(container.name, container.lxc_path)
+        elif isinstance(exc, _attempts.RunError):
+            # Another try would write a journal of its own over it.
+            exc.as_before = False
         raise
     ahead.begin()
     fingerprint = None
@@ -241,10 +245,11 @@ def _run_criu(
     )
     committed = os.path.exists(os.path.join(staging, _image.COMMIT))
     if done.rc == 0 and committed:
-        return []
+        return _criu_run.hook_said(work.path).warnings
     if committed and wanted.stop and container.init is not None and container.init.killed:
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
-        return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
+        late = f"CRIU ended with {done.rc} after the image was committed and the container had stopped."
+        return [late, *_criu_run.hook_said(work.path).warnings]
     raise _failure(runner, done, container, wanted, work, staging, committed)
 
 
@@ -265,19 +270,17 @@ def _failure(
     staging: str,
     committed: bool,
 ) -> _errors.StasisError:
-    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
-
     log = _workspace.read_text(os.path.join(staging, "dump.log"))
     text = log + "\n" + done.stderr
     errors = _criu_log.error_lines(text)
-    hook = work.read("hook.log").splitlines()
-    diagnoses = _diagnosis.diagnose(text)
+    hook = _criu_run.hook_said(work.path)
+    diagnoses = _criu_run.diagnose(text, hook)
     if done.timed_out:
         cause = f"CRIU did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif done.rc == 0 and not committed:
         cause = "CRIU ended as if all were well, but never reached post-dump: this CRIU does not dump, or runs no action script."
-    elif hook:
-        cause = f"The hook stopped it: {hook[0]}"
+    elif hook.refused:
+        cause = f"The hook stopped it: {hook.refused[0]}"
     else:
         cause = _criu_run.cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
@@ -286,10 +289,11 @@ def _failure(
         f"{wanted.name} was not dumped. {cause}",
         f"{fate} {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
         diagnoses=diagnoses,
-        as_before=as_before and not (done.timed_out or hook or committed),
+        as_before=as_before and not (done.timed_out or hook.refused or committed),
         rc=done.rc,
         log_path=log_path,
-        log_errors=hook + errors,
+        log_errors=hook.refused + errors,
+        warnings=hook.warnings,
         command=list(done.argv),
     )
 

@@ -410,7 +410,7 @@ log_path:
   returned: always
   type: str
 log_errors:
-  description: On failure the lines of the hook's, CRIU's and LXC's logs that say what went wrong.
+  description: On failure why the hook refused, if it did, and the lines of CRIU's and LXC's logs that say what went wrong.
   returned: always
   type: list
   elements: str
@@ -498,7 +498,9 @@ stale_reasons:
   type: list
   elements: str
 warnings:
-  description: What is not as it should be although the task did its work.
+  description: >-
+    What is not as it should be although the task did its work, such as a limit of a cgroup that could not be set again;
+    and on failure what the hook could not do without being the cause.
   returned: where there is something to say
   type: list
   elements: str

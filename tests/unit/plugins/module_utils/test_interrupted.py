@@ -203,7 +203,7 @@ def test_a_restore_that_went_on_by_itself_is_completed(host: Host, monkeypatch: 
         f"completed the restore that an interrupted run had begun from {host.directory}",
         "A trigger could not be armed again.",
     ]
-    assert done == [(INIT, 3), INIT.pid, ["web1.service"]]
+    assert done == [(INIT, 3), INIT, ["web1.service"]]
 
 
 @pytest.mark.parametrize(

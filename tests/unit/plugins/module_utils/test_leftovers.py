@@ -38,12 +38,65 @@ def test_a_task_can_have_run_only_once_it_was_caught_after_the_unlock(log: str, 
     assert _leftovers.may_have_run(log) is ran
 
 
-def test_a_process_of_a_run_is_known_by_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_container, "process", lambda pid: Process(pid, 1, "criu"))
-    for pid, text in ((5, "A=1\0STASIS_WORK=/w/1\0"), (6, "STASIS_WORK=/w/10\0"), (7, "XSTASIS_WORK=/w/1\0")):
-        write(f"{tmp_path}/{pid}/environ", text)
-    write(f"{tmp_path}/self/environ", "STASIS_WORK=/w/1\0")
-    assert [one.pid for one in _leftovers.of_run("/w/1", str(tmp_path))] == [5]
+@pytest.fixture
+def begun() -> t.Iterator[t.Callable[..., int]]:
+    """Starts a process that waits, and returns its pid when it is what was asked for."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(*argv: str, **more: t.Any) -> int:
+        waits = ["/bin/sh", "-c", "echo ready; read word"]
+        process = subprocess.Popen([*argv, *waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
+        made.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return int(children[0]) if children else process.pid
+
+    yield start
+    for process in made:
+        process.communicate(b"\n")
+
+
+def found(work: object) -> list[int]:
+    return [one.pid for one in _leftovers.of_run(str(work))]
+
+
+def test_a_process_of_a_run_is_known_by_its_environment(tmp_path: Path, begun: t.Callable[..., int]) -> None:
+    ours = begun(env={"A": "1", "STASIS_WORK": str(tmp_path)})
+    begun(env={"STASIS_WORK": f"{tmp_path}0"})
+    begun(env={"XSTASIS_WORK": str(tmp_path)})
+    assert found(tmp_path) == [ours]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        ("unshare", "--pid", "--fork"),
+        ("unshare", "--user", "--map-root-user", "--pid", "--fork"),
+        ("setpriv", "--reuid", "1234", "--clear-groups"),
+    ],
+    ids=["of a container", "of an unprivileged container", "of a user"],
+)
+def test_whoever_else_gives_himself_that_environment_is_not_taken_for_one(
+    tmp_path: Path, begun: t.Callable[..., int], inside: tuple[str, ...]
+) -> None:
+    pid = begun(*inside, env={**os.environ, "STASIS_WORK": str(tmp_path)})
+    assert f"STASIS_WORK={tmp_path}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+    assert pid not in found(tmp_path)
+
+
+def test_a_task_that_criu_is_restoring_is_one_unless_another_containers_monitor_is_above_it(
+    tmp_path: Path, begun: t.Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**os.environ, "STASIS_WORK": str(tmp_path)}
+    pid = begun("unshare", "--pid", "--fork", env=environment)
+    write(f"{tmp_path}/argv.ran", f"{os.path.realpath(f'/proc/{pid}/exe')}\nrestore\n")
+    assert pid in found(tmp_path)
+    above = _container.parent(pid)
+    monkeypatch.setattr(_leftovers, "_is_lxc", lambda one: one == above)
+    assert pid in found(tmp_path), "its monitor is of this run"
+    monkeypatch.setattr(_leftovers, "_is_marked", lambda one, _work: one == pid)
+    assert pid not in found(tmp_path)
 
 
 @pytest.fixture

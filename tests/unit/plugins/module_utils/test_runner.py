@@ -215,6 +215,24 @@ def test_child_that_ignores_the_signal_does_not_outlive_its_grace(safe_dir: str)
         assert gone(int(read(f"{safe_dir}/pid")))
 
 
+def test_number_of_the_group_is_nobody_elses_while_it_is_signalled(
+    safe_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[tuple[int, bool]] = []
+    killpg = os.killpg
+
+    def kill(group: int, number: int) -> None:
+        # The kernel gives a number away once its process was reaped.
+        signalled.append((number, os.path.exists(f"/proc/{group}")))
+        killpg(group, number)
+
+    monkeypatch.setattr(os, "killpg", kill)
+    with later_killed(f"{safe_dir}/pid"):
+        stubborn = f"sh -c \"trap '' TERM; echo \\$\\$ > {safe_dir}/pid; while :; do sleep 0.05; done\""
+        to_files(safe_dir, f"{stubborn} & sleep 60", timeout=1.0, grace=0.3)
+    assert signalled == [(signal.SIGTERM, True), (signal.SIGKILL, True)]
+
+
 def test_head_of_a_long_output_is_kept(safe_dir: str) -> None:
     done = to_files(safe_dir, "head -c 200000 /dev/zero | tr '\\0' x")
     assert done.stdout == "x" * 65536
