@@ -167,4 +167,4 @@ def _fingerprint(staged: _image.Image, container: _container.Container | None) -
         return None
     found = _rootfs.fingerprint(container.rootfs)
     committed = os.stat(os.path.join(staged.path, _image.COMMIT)).st_mtime_ns
-    return found.as_dict() if found is not None and found.newest <= committed + 2_000_000_000 else None
+    return found.as_dict() if found is not None and 0 <= found.newest <= committed + 2_000_000_000 else None

@@ -274,7 +274,9 @@ requirements:
 notes:
   - A restored container that reboots from inside stays stopped, since LXC's monitor of a restored container has no loop for it.
   - A checkpoint holds the memory of the container, with every key and password in it. Treat it as a secret.
-  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran.
+  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran. It covers the
+    layers of an overlay, and not the bind mounts of C(lxc.mount.entry).
+  - A root file system on a block device can be fresh with ext2, ext3, ext4 or btrfs. Restore another one with O(allow_stale).
 seealso:
   - module: stasis.lxc.lxc_checkpoint_info
   - module: stasis.lxc.criu_info
