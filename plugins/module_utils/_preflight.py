@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import asdict, dataclass, field, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _bounds,
     _container,
     _criu_command,
     _errors,
@@ -225,8 +226,7 @@ def _options(params: t.Mapping[str, t.Any]) -> _findings.Options:
     if directory:
         _names.check_path(directory, "directory")
     limit = params["ghost_limit"]
-    if limit is not None and limit < 0:
-        raise _errors.StasisError(f"ghost_limit is {limit}.", "Give a number of bytes, 0 or more.")
+    _bounds.check("ghost_limit", limit)
     return _findings.Options(
         stop=params["stop"],
         autostart=params["autostart"],

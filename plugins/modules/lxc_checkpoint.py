@@ -161,6 +161,7 @@ options:
   ghost_limit:
     description:
       - The largest deleted but open file, in bytes, that is copied into the checkpoint. CRIU's own limit is 1 MiB.
+      - From 0 to 4294967295.
       - For O(state=checkpointed).
     type: int
   external_mounts:
@@ -260,11 +261,13 @@ options:
     description:
       - Seconds after which the hook refuses CRIU's next event, so that CRIU rolls back by itself and the container runs on.
         It is also how long the task waits for another one on the same container.
+      - From 1 to 604800, a week.
       - For O(state=checkpointed) and O(state=restored); the default is V(300).
     type: int
   kill_timeout:
     description:
       - Seconds from then until CRIU is killed. That can leave sockets in repair mode and is reported.
+      - From 1 to 86400, a day.
       - For O(state=checkpointed) and O(state=restored); the default is V(60).
     type: int
 requirements:
