@@ -267,7 +267,7 @@ def _failure(
 ) -> _errors.StasisError:
     from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
 
-    log = _workspace.read_text(os.path.join(staging, "dump.log"))
+    log = _workspace.read_ends(os.path.join(staging, "dump.log"))
     text = log + "\n" + done.stderr
     errors = _criu_log.error_lines(text)
     hook = work.read("hook.log").splitlines()

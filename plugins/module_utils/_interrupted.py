@@ -197,7 +197,7 @@ def _undone(journal: _journal.Journal, container: _container.Container, image: _
     """The image as it is once an interrupted restore is taken back; None where there is none, or something ran."""
     if journal.action != _journal.RESTORE or container.state != _container.STOPPED or image.state != _image.SEALED:
         return None
-    log = _workspace.read_text(os.path.join(journal.work, "restore.log"))
+    log = _leftovers.telling_lines(os.path.join(journal.work, "restore.log"))
     # Without its log nobody can say that it ran nothing, once the hook has written that it was about to.
     if _leftovers.may_have_run(log) or (not log and _records(journal)):
         return None

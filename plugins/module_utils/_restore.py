@@ -113,7 +113,7 @@ def restore(
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
     if done.rc > 0 or state != _container.RUNNING or init is None:
-        nothing_ran = init is None and not _leftovers.may_have_run(work.read("restore.log", 64 << 20))
+        nothing_ran = init is None and not _leftovers.may_have_run(_leftovers.telling_lines(work.file("restore.log")))
         mended = _mend.after_restore(journal, container, runner) if state == _container.STOPPED else []
         kept: list[str] = []
         if nothing_ran:
@@ -290,8 +290,8 @@ def _failure(
 ) -> _errors.StasisError:
     from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log, _diagnosis
 
-    log = work.read("restore.log", 64 << 20)
-    others = work.read("lxc.log") + "\n" + done.stderr
+    log = _workspace.read_ends(work.file("restore.log"))
+    others = _workspace.read_ends(work.file("lxc.log")) + "\n" + done.stderr
     errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)
     # liblxc says only that CRIU failed, unless it never came to that.
     diagnoses = _diagnosis.diagnose(log) or [

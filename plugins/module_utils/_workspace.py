@@ -62,6 +62,26 @@ def read_text(path: str, limit: int = 64 << 20) -> str:
         return ""
 
 
+def read_ends(path: str, each: int = 16 << 20) -> str:
+    """The first and the last `each` bytes of a log, in whole lines, or "" where it cannot be read.
+
+    CRIU can fill a disk with one line that it repeats; what it says first and last tells what went wrong.
+    """
+    try:
+        with open(path, "rb") as stream:
+            first = stream.read(each)
+            size = os.fstat(stream.fileno()).st_size
+            start = max(len(first), size - each)
+            stream.seek(start)
+            last = stream.read(each)
+    except OSError:
+        return ""
+    if start > len(first):
+        # A line that is cut off could pass for another one.
+        first, last = first.rpartition(b"\n")[0] + b"\n", last.partition(b"\n")[2]
+    return (first + last).decode("utf-8", "replace")
+
+
 def _make(path: str) -> str:
     """Make the directory; one of this run and second is there already where a try follows another at once."""
     for number in itertools.count(1):
