@@ -311,7 +311,7 @@ def _failure(
         cause = "lxc-checkpoint never called the launcher."
     else:
         cause = f"lxc-checkpoint ended with {done.rc}, the container is {state}."
-    log_path = work.file("restore.log") if log else work.file("lxc.log")
+    log_path = work.first("restore.log", "lxc.log", "lxc.err")
     return _attempts.RunError(
         f"{container.name} was not restored. {cause}",
         f"The checkpoint is still there. {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",

@@ -162,3 +162,20 @@ def test_log_that_is_not_long_is_read_whole(safe_dir: str, size: int) -> None:
 
 def test_log_that_is_not_there_is_empty(safe_dir: str) -> None:
     assert _workspace.read_ends(f"{safe_dir}/log") == ""
+
+
+def test_logs_of_all_tries_of_this_process_stay(safe_dir: str) -> None:
+    for number in range(_workspace.KEEP):
+        os.makedirs(f"{safe_dir}/web1/20990101T00000{number}-dump-1")
+    # Of a clock that has been set back since the others.
+    made = [_workspace.Workspace("web1", "dump", safe_dir).path for _number in range(_workspace.KEEP + 5)]
+    assert [os.path.isdir(path) for path in made] == [True] * len(made)
+
+
+def test_log_that_a_failure_names_is_there(safe_dir: str) -> None:
+    work = _workspace.Workspace("web1", "restore", safe_dir)
+    write(work.file("restore.log"), "")
+    write(work.file("lxc.err"), "")
+    assert work.first("restore.log", "lxc.log", "lxc.err") == work.file("lxc.err")
+    write(work.file("lxc.log"), "x")
+    assert work.first("restore.log", "lxc.log", "lxc.err") == work.file("lxc.log")
