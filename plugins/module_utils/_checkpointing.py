@@ -91,6 +91,7 @@ def checkpoint(
         done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
     except _errors.StasisError as exc:
         exc.data.setdefault("findings", result.findings)
+        _dumpable.add_numbers(exc, found)
         raise
     result.checkpoint, warnings = done
     result.stats = result.checkpoint["stats"]
