@@ -362,6 +362,9 @@ checkpoint:
     generation:
       description: 1, or one more than the checkpoint that the container was restored from.
       type: int
+    sequence:
+      description: Counts the dumps into O(directory), so that the newer of two is known whatever the clock says.
+      type: int
     created:
       description: When it was made, UTC.
       type: str

@@ -222,6 +222,16 @@ def test_clock_that_was_set_back_since_the_commit_proves_nothing(
     assert (_image.look(target).fingerprint is not None) == fresh
 
 
+def test_file_system_that_does_not_tell_its_last_write_proves_nothing_after_an_interruption(
+    target: str, stopped: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(target)
+    untold = _rootfs.Fingerprint("d", 1, -1, "/dev/vg/web1", True)
+    monkeypatch.setattr(_rootfs, "fingerprint", lambda _rootfs: untold)
+    recovered(target, stopped)
+    assert _image.look(target).fingerprint is None
+
+
 def test_commit_before_another_boot_can_be_fresh(target: str) -> None:
     staging = committed(target)
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
