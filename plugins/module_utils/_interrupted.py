@@ -29,6 +29,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _rootfs,
     _runner,
     _systemd,
+    _user_namespace,
     _workspace,
 )
 
@@ -164,6 +165,8 @@ def _restored(
     """Complete an interrupted restore whose container runs, or take back what one that ran nothing has written."""
     if journal.action != _journal.RESTORE:
         return []
+    if act:
+        _user_namespace.shut(journal.directory)
     init = container.init
     if init is not None:
         if (init.pid, init.start) not in _subjects(journal):

@@ -38,6 +38,8 @@ REMEDY = (
     "A container in a user namespace is restored from a file system that knows idmapped mounts: ext4, xfs or btrfs with "
     "kernel 5.15 or newer, tmpfs with 6.3."
 )
+# Of a directory whose image is being restored.
+_OPEN = 0o710
 _CLOCKS = re.compile(r"timens-[0-9]+\.img\Z")
 
 
@@ -69,7 +71,7 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         return
     try:
         try:
-            _set_modes(directory, 0o710, 0o640)
+            _set_modes(directory, _OPEN, 0o640)
             tree = _mount(directory, root)
         except OSError as exc:
             raise _errors.StasisError(
@@ -80,8 +82,13 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         finally:
             os.close(tree)
     finally:
-        # Nobody opens the clocks once the restore has ended.
-        with contextlib.suppress(OSError):
+        shut(directory)
+
+
+def shut(directory: str) -> None:
+    """Keep the group root out of an image again: nobody opens the clocks once the restore has ended."""
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(os.lstat(directory).st_mode) == _OPEN:
             _set_modes(directory, 0o700, 0o600)
 
 
