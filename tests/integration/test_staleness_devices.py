@@ -96,3 +96,16 @@ def test_restore_that_fails_leaves_it_fresh(lxc: Factory, checkpoint: Checkpoint
     assert failed.get("failed"), "the action script was to make it fail"
     checkpoint.restored()
     checkpoint.container.assert_counts()
+
+
+def test_dump_says_where_nothing_can_show_that_its_file_system_stays_unchanged(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    # The host has it mounted too, and may write to it at any time.
+    run("mount", _device(checkpoint), str(tmp_path))
+    try:
+        answer = checkpoint.stopped()
+    finally:
+        run("umount", str(tmp_path))
+    assert any("Nothing will show" in line and "allow_stale" in line for line in answer["warnings"]), answer["warnings"]
+    checkpoint.refused("restored", "could not be seen whole when the container stopped")
