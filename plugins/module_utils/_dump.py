@@ -116,6 +116,12 @@ def dump(
             warnings.append(f"LXC has not finished the teardown of {wanted.name} after {_TEARDOWN_SECONDS:.0f} s.")
         found = _rootfs.fingerprint(container.rootfs)
         fingerprint = found.as_dict() if found else None
+        if found is None or not found.complete:
+            why = found.incomplete_because if found else "it cannot be read"
+            warnings.append(
+                f"Nothing will show that the root file system of {wanted.name} stays unchanged ({why}): "
+                "the checkpoint is not fresh, and a restore needs allow_stale: true."
+            )
     else:
         warnings += [f"After the dump: {line}" for line in _mend.finish(journal, container, runner)]
     manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
@@ -270,7 +276,7 @@ def _failure(
     staging: str,
     committed: bool,
 ) -> _errors.StasisError:
-    log = _workspace.read_text(os.path.join(staging, "dump.log"))
+    log = _workspace.read_ends(os.path.join(staging, "dump.log"))
     text = log + "\n" + done.stderr
     errors = _criu_log.error_lines(text)
     hook = _criu_run.hook_said(work.path)

@@ -26,7 +26,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _rootfs,
     _runner,
     _systemd,
-    _workspace,
+    _user_namespace,
 )
 
 
@@ -160,6 +160,8 @@ def _restored(
     """Complete an interrupted restore whose container runs, or take back what one that ran nothing has written."""
     if journal.action != _journal.RESTORE:
         return []
+    if act:
+        _user_namespace.shut(journal.directory)
     init = container.init
     if init is not None:
         if (init.pid, init.start) not in _subjects(journal):
@@ -190,7 +192,7 @@ def _undone(journal: _journal.Journal, container: _container.Container, image: _
     """The image as it is once an interrupted restore is taken back; None where there is none, or something ran."""
     if journal.action != _journal.RESTORE or container.state != _container.STOPPED or image.state != _image.SEALED:
         return None
-    log = _workspace.read_text(os.path.join(journal.work, "restore.log"))
+    log = _leftovers.telling_lines(os.path.join(journal.work, "restore.log"))
     # Without its log nobody can say that it ran nothing, once the hook has written that it was about to.
     if _leftovers.may_have_run(log) or (not log and _restore.revived(journal)):
         return None

@@ -40,6 +40,8 @@ _OLD_SECONDS = 60.0
 _TEMPORARY = re.compile(r"/tmp/(?:\.criu\.mntns|cr-tmpfs|crtools-proc)\.\w{6}\b")
 _UNLOCKED = "Running network-unlock scripts"
 _GAVE_UP = "Restoring FAILED."
+_LONGEST_LINE = 64 << 10
+_MOST_TEMPORARY = 1000
 
 
 class Left(t.NamedTuple):
@@ -95,7 +97,7 @@ def of_stopped(journal: _journal.Journal | None, container: _container.Container
     """Around a container that LXC calls stopped. now: seconds since the epoch."""
     if journal is None or journal.action != "restore":
         return Left(cgroups=tuple(empty_cgroups(container, _OLD_SECONDS, now)))
-    log = _files.text_of(os.path.join(journal.work, "restore.log"))
+    log = telling_lines(os.path.join(journal.work, "restore.log"))
     half = half_restored(container)
     killed = [one for one in half if one.killed]
     if killed:
@@ -126,6 +128,31 @@ def _began(journal: _journal.Journal) -> float:
 def temporary(log: str) -> tuple[str, ...]:
     """The directories for its own mounts that a CRIU made, by its log, and has not removed."""
     return tuple(path for path in sorted(set(_TEMPORARY.findall(log))) if os.path.isdir(path))
+
+
+def telling_lines(path: str) -> str:
+    """The lines of a restore.log that may_have_run(), resumed() and temporary() ask for, or "" where it cannot be read.
+
+    They may stand anywhere in a log of gigabytes, so all of it is read, line by line, and each is kept once before and
+    once after the network was unlocked. The first line is kept too: a log without any of them is a log.
+    """
+    kept: list[str] = []
+    seen: set[tuple[str, bool]] = set()
+    unlocked = False
+    try:
+        with open(path, "rb") as stream:
+            for raw in iter(lambda: stream.readline(_LONGEST_LINE), b""):
+                line = raw.decode("utf-8", "replace")
+                signs = [one for one in (_UNLOCKED, _CAUGHT, _GAVE_UP, _RESUMED) if one in line]
+                unlocked = unlocked or _UNLOCKED in signs
+                signs += _TEMPORARY.findall(line)[: max(0, _MOST_TEMPORARY - len(seen))]
+                new = {(one, unlocked) for one in signs} - seen
+                if new or not kept:
+                    kept.append(line)
+                    seen |= new
+    except OSError:
+        return ""
+    return "".join(kept)
 
 
 def may_have_run(log: str) -> bool:

@@ -115,7 +115,7 @@ def restore(
     # lxc-checkpoint can fail after its monitor has taken over.
     ours = done.rc <= 0 or (init is not None and (init.pid, init.start) in revived(journal))
     if not ours or state != _container.RUNNING or init is None:
-        nothing_ran = init is None and not _leftovers.may_have_run(work.read("restore.log", 64 << 20))
+        nothing_ran = init is None and not _leftovers.may_have_run(_leftovers.telling_lines(work.file("restore.log")))
         mended = _mend.after_restore(journal, container, runner) if state == _container.STOPPED else []
         kept: list[str] = []
         if nothing_ran:
@@ -312,8 +312,8 @@ def _failure(
 ) -> _attempts.RunError:
     from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log, _diagnosis
 
-    log = work.read("restore.log", 64 << 20)
-    others = work.read("lxc.log") + "\n" + done.stderr
+    log = _workspace.read_ends(work.file("restore.log"))
+    others = _workspace.read_ends(work.file("lxc.log")) + "\n" + done.stderr
     errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)
     # liblxc says only that CRIU failed, unless it never came to that.
     hook = _criu_run.hook_said(work.path)
@@ -333,7 +333,7 @@ def _failure(
         cause = "lxc-checkpoint never called the launcher."
     else:
         cause = f"lxc-checkpoint ended with {done.rc}, the container is {state}."
-    log_path = work.file("restore.log") if log else work.file("lxc.log")
+    log_path = work.first("restore.log", "lxc.log", "lxc.err")
     return _attempts.RunError(
         f"{container.name} was not restored. {cause}",
         f"The checkpoint is still there. {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",

@@ -161,6 +161,7 @@ options:
   ghost_limit:
     description:
       - The largest deleted but open file, in bytes, that is copied into the checkpoint. CRIU's own limit is 1 MiB.
+      - From 0 to 4294967295.
       - For O(state=checkpointed).
     type: int
   external_mounts:
@@ -260,11 +261,13 @@ options:
     description:
       - Seconds after which the hook refuses CRIU's next event, so that CRIU rolls back by itself and the container runs on.
         It is also how long the task waits for another one on the same container.
+      - From 1 to 604800, a week.
       - For O(state=checkpointed) and O(state=restored); the default is V(300).
     type: int
   kill_timeout:
     description:
       - Seconds from then until CRIU is killed. That can leave sockets in repair mode and is reported.
+      - From 1 to 86400, a day.
       - For O(state=checkpointed) and O(state=restored); the default is V(60).
     type: int
 requirements:
@@ -274,7 +277,9 @@ requirements:
 notes:
   - A restored container that reboots from inside stays stopped, since LXC's monitor of a restored container has no loop for it.
   - A checkpoint holds the memory of the container, with every key and password in it. Treat it as a secret.
-  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran.
+  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran. It covers the
+    layers of an overlay, and not the bind mounts of C(lxc.mount.entry).
+  - A root file system on a block device can be fresh with ext2, ext3, ext4 or btrfs. Restore another one with O(allow_stale).
 seealso:
   - module: stasis.lxc.lxc_checkpoint_info
   - module: stasis.lxc.criu_info
@@ -356,6 +361,9 @@ checkpoint:
   contains:
     generation:
       description: 1, or one more than the checkpoint that the container was restored from.
+      type: int
+    sequence:
+      description: Counts the dumps into O(directory), so that the newer of two is known whatever the clock says.
       type: int
     created:
       description: When it was made, UTC.

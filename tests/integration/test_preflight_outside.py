@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from conftest import Factory
 from containers import Container, run, until
 from fuse import Fuse
-from module import Module
+from module import Checkpoint, Module
 from preflight import CRIU, Pre, bind, criu, fails, named, only, ready
 from work import Work, count
 
@@ -159,6 +160,13 @@ def test_disk_without_room_blocks(pre: Pre) -> None:
         answer = pre.ask(container, directory=str(small / "images/deep"))
         assert only(answer, "blocks") == ["space"]
         assert pre.dump(container, small)["rc"] != 0
+        checkpoint = Checkpoint(pre.lxc.module, container, small / "images" / container.name)
+        refused = checkpoint.refused("checkpointed", "MiB are free, and at least", "Nothing was frozen", stop=True)
+        free, least = map(float, re.findall(r"([0-9.]+) MiB", refused["msg"])[:2])
+        assert free <= 24 < 48 <= least < 56
+        run("mount", "-o", f"remount,size={int(least) + 2}m", str(small))
+        # What fits is dumped, though it is little more than what is surely written.
+        checkpoint.checkpointed()
     finally:
         run("umount", str(small))
     assert pre.ask(container, directory=str(pre.lxc.session / "images"))["verdict"] == "ready"

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -261,14 +262,25 @@ def _generations(kind: Kind, place: Ground, checkpoint: Checkpoint, result: Resu
     for generation in range(1, GENERATIONS + 1):
         _must(checkpoint, "checkpointed", stop=True, **kind.options())
         assert subject.state == "STOPPED", f"generation {generation}: it is {subject.state} after the dump"
+        _private(checkpoint.directory)
         answer = _must(checkpoint, "restored")
         assert subject.state == "RUNNING", f"generation {generation}: it is {subject.state} after the restore"
+        _private(checkpoint.directory)
         probe(f"generation {generation}")
         assert checkpoint.manifest["generation"] == generation
         result["generations"] = generation
         result["evidence"] += [f"generation {generation}: {line}" for line in answer["warnings"]]
     subject.lxc("attach", "--", "/bin/sh", "-c", "true")
     return SUPPORTED
+
+
+def _private(directory: Path) -> None:
+    """Raise AssertionError where a checkpoint has other modes than README.md says."""
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in directory.iterdir()}
+    others = {name: oct(mode) for name, mode in modes.items() if mode != 0o600}
+    assert not others, f"in the checkpoint: {others}"
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    assert mode == 0o700, f"the checkpoint is {mode:o}"
 
 
 def _must(checkpoint: Checkpoint, state: str, **options: t.Any) -> Answer:

@@ -103,6 +103,8 @@ class TestRestored:
         assert done.returncode == 0
         assert restored.read_text().split()[:4] == ["restored", boot_id(), str(process.pid), start]
         assert bench.calls() == f"sync {restored} {bench.work}\n"
+        # As every file of a checkpoint, whatever the umask of the task.
+        assert restored.stat().st_mode & 0o777 == 0o600
 
     def test_a_command_with_a_parenthesis_does_not_shift_the_fields(self, bench: Bench, tmp_path: Path) -> None:
         program = tmp_path / "a) b ("

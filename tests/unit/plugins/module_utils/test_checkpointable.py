@@ -329,3 +329,11 @@ def test_bad_parameters_are_refused_before_anything_is_asked(
         _checkpointable.run(
             {**given, "name": "web1", "lxc_path": host.lxc_path, **params}, StrictRunner(), check_mode=False
         )
+
+
+@pytest.mark.parametrize("seconds", [0, 3_000_000])
+def test_timeout_out_of_bounds_is_refused_before_anything_is_read(seconds: int) -> None:
+    params = {"name": "web1", "lxc_path": "/var/lib/lxc", "relax": ["all"], "timeout": seconds}
+    with pytest.raises(StasisError, match=f"timeout is {seconds}"):
+        # Nobody asks the runner for anything.
+        _checkpointable.run(params, t.cast(t.Any, None), check_mode=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import typing as t
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command
@@ -272,15 +272,24 @@ _REFUSED = """
     --manage-cgroups --cgroup-root --inherit-fd --feature --enable-external-sharing --enable-external-masters
     --freeze-cgroup --ghost-limit --lsm-profile --external --lazy-pages --cgroup-props --cgroup-props-file
     --skip-in-flight --status-fd --tcp-close --verbosity -v --ps-socket --stream --config --no-default-config
-    --pre-dump-mode --network-lock --unprivileged
+    --pre-dump-mode --network-lock --unprivileged --cgroup-yard --empty-ns --check-only
 """
 _FREE = """
     --shell-job -j --ext-unix-sk -x --evasive-devices --cpu-cap --skip-mnt --enable-fs --irmap-scan-path --timeout
-    --empty-ns --extra --experimental --all --cgroup-dump-controller --deprecated --display-stats --weak-sysctls
-    --tls-cacert --tls --cgroup-yard --file-validation --skip-file-rwx-check --lsm-mount-context --mntns-compat-mode
+    --extra --experimental --all --cgroup-dump-controller --deprecated --display-stats --weak-sysctls
+    --tls-cacert --tls-cacrl --tls-cert --tls-key --tls --tls-no-cn-verify --file-validation --skip-file-rwx-check --lsm-mount-context --mntns-compat-mode
     --ghost-fiemap --allow-uprobes
 """
 REFUSED, FREE = _REFUSED.split(), _FREE.split()
+
+
+@pytest.mark.parametrize("version", ["4.1.1", "4.2"])
+def test_every_option_that_criu_lists_is_either_managed_or_known_to_be_free(version: str) -> None:
+    path = os.path.join(os.path.dirname(__file__), f"../../fixtures/criu_cli/help-{version}.txt")
+    with open(path, encoding="utf-8") as stream:
+        listed = set(re.findall(r"(?<![\w-])--(?!no-)[a-z][a-z-]+", stream.read()))
+    assert len(listed) > 50
+    assert sorted(listed - {*REFUSED, *FREE}) == []
 
 
 @each("option", REFUSED)
@@ -331,7 +340,17 @@ def test_empty_word_and_control_character_are_refused(word: str) -> None:
 
 def test_every_option_that_the_builder_writes_is_managed_or_only_adds() -> None:
     options = CriuOptions(tcp_close=True, ghost_limit=1, lsm_profile="apparmor:x", criu_config="/c")
-    facts = replace(DUMP, cgroup_roots=("pids:p",), terminals=("dev/tty1",), parent="..", track_mem=True)
+    facts = replace(
+        DUMP,
+        cgroup_roots=("pids:p",),
+        cgroup_yard="/yard",
+        mounts=(MountMap("a", "/a"),),
+        terminals=("dev/tty1",),
+        parent="..",
+        track_mem=True,
+    )
+    # Every field has a value of its own, or an option of the builder would not be among the words.
+    assert not [one.name for one in fields(facts) if getattr(facts, one.name) in ("", (), False, None)]
     words = {
         word for word in dump(options, facts) + pre_dump(options, facts) + restore(options) if word.startswith("-")
     }

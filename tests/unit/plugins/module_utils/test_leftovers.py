@@ -257,3 +257,56 @@ def test_sysctls_of_the_host_side_that_the_hook_has_not_put_back_are_told(tmp_pa
     nic = _nics.Nic(0, "veth", "eth0", veth="v1", sysctls={"ipv4 rp_filter": "0", "ipv6 disable_ipv6": "0"})
     found = _leftovers._switched([nic], str(tmp_path))
     assert found == ["eth0: rp_filter of its host side v1 is 1, not 0."]
+
+
+UNLOCKED = "(00.2) Running network-unlock scripts\n"
+TRAPPED = "(00.3) 4321 was trapped\n"
+RESUMED = "(00.4) Restore finished successfully. Tasks resumed.\n"
+GAVE_UP = "(00.5) Error (criu/cr-restore.c:2536): Restoring FAILED.\n"
+# More than was ever read of a log at once.
+NOISE = "(00.1) Preadv returned 0 " + "." * 65_000 + "\n"
+
+
+def long_log(top: Path, *lines: str) -> str:
+    """A log of 72 MB with the lines behind most of it."""
+    with open(top / "restore.log", "w", encoding="utf-8") as stream:
+        stream.write("(00.0) Version: 4.2.1\n")
+        stream.writelines(NOISE for _number in range(1050))
+        for line in lines:
+            stream.writelines([line, *[NOISE] * 20])
+    return str(top / "restore.log")
+
+
+@pytest.mark.parametrize(
+    ("lines", "ran", "resumed"),
+    [
+        ((UNLOCKED, TRAPPED), True, False),
+        ((UNLOCKED, GAVE_UP), False, False),
+        ((UNLOCKED, "(00.3) x\n", TRAPPED, GAVE_UP), False, False),
+        ((UNLOCKED, "(00.3) x\n", RESUMED), True, True),
+        ((TRAPPED, UNLOCKED), False, False),
+        ((GAVE_UP, TRAPPED), False, False),
+    ],
+)
+def test_whole_of_a_long_log_is_judged(tmp_path: Path, lines: tuple[str, ...], ran: bool, resumed: bool) -> None:
+    found = _leftovers.telling_lines(long_log(tmp_path, *lines))
+    assert (_leftovers.may_have_run(found), _leftovers.resumed(found)) == (ran, resumed)
+    assert len(found) < 10_000
+
+
+def test_directories_are_told_wherever_a_long_log_names_them(tmp_path: Path) -> None:
+    made = "/tmp/.criu.mntns.AAAAAA"
+    found = _leftovers.telling_lines(long_log(tmp_path, UNLOCKED, "(00.3) x\n", f"(00.4) mnt: {made}\n"))
+    assert made in found
+
+
+def test_log_that_tells_nothing_is_a_log_all_the_same_and_none_is_not(tmp_path: Path) -> None:
+    assert _leftovers.telling_lines(write(str(tmp_path / "restore.log"), "(00.0) Version: 4.2.1\n"))
+    assert _leftovers.telling_lines(str(tmp_path / "none.log")) == ""
+
+
+def test_many_names_of_a_log_do_not_fill_the_memory(tmp_path: Path) -> None:
+    names = "".join(f"(00.4) /tmp/.criu.mntns.{number:06}\n" for number in range(5000))
+    found = _leftovers.telling_lines(write(str(tmp_path / "restore.log"), names + UNLOCKED + TRAPPED))
+    assert len(found.splitlines()) < 1100
+    assert _leftovers.may_have_run(found)
