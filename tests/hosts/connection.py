@@ -20,7 +20,7 @@ import sys
 import time
 
 # A container that was just restored is there, but its client's TCP may be waiting for a minute to send again.
-PATIENCE = 180
+PATIENCE = 600
 # Answers as a counter does.
 SHELL = "asked=0; while read word; do asked=$((asked + 1)); echo $asked $$; done"
 
@@ -55,7 +55,7 @@ def hold(place: str, port: int, key: str | None = None) -> None:
         call(place, b"drop")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(place)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while True:
         connection = connect(port, key)
         try:
