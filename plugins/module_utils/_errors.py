@@ -29,3 +29,16 @@ class StasisError(Exception):
     def message(self) -> str:
         """Both lines as one message, for C(msg)."""
         return f"{self.what} {self.remedy}".strip()
+
+
+class RecordError(StasisError):
+    """A record of a checkpoint holds what this collection never writes. file: its name. field: the part that is wrong."""
+
+    def __init__(self, file: str, field: str, value: object) -> None:
+        # ascii(): whoever made the checkpoint chose the value.
+        super().__init__(
+            f"{file} of the checkpoint is damaged: {field} is {ascii(value)[:160]}.",
+            "Use another checkpoint; nothing was done with this one.",
+        )
+        self.file = file
+        self.field = field
