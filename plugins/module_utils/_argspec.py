@@ -90,7 +90,7 @@ def argument_spec() -> dict[str, t.Any]:
                 "source": {"type": "path", "required": True},
             },
         },
-        "manage_cgroups": {"type": "str", "choices": ["none", "props", "soft", "full", "strict", "ignore"]},
+        "manage_cgroups": {"type": "str", "choices": list(_criu_command.MANAGE_CGROUPS)},
         "network_lock": {"type": "str", "choices": ["auto", "bridge", "nftables", "iptables", "skip"]},
         "action_scripts": {"type": "list", "elements": "path"},
         "nics": {
@@ -224,14 +224,7 @@ def _check_numbers(value: t.Mapping[str, t.Any]) -> None:
 
 
 def _mount(one: t.Mapping[str, str]) -> _criu_command.MountMap:
-    target = one["target"].lstrip("/")
-    _names.check_path("/" + target, "external_mounts target")
-    _names.check_path(one["source"], "external_mounts source")
-    if ":" in target or ":" in one["source"]:
-        raise _errors.StasisError(
-            "external_mounts has a path with a colon, which CRIU takes for its separator.", "Use another path."
-        )
-    return _criu_command.MountMap(target, one["source"])
+    return _criu_command.MountMap(*_names.check_mount(one["target"], one["source"]))
 
 
 def _word(text: str, option: str) -> str:

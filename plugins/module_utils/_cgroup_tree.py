@@ -196,7 +196,7 @@ def check(text: str) -> None:
     Each line has one reading only, so the hook cannot take for another path or file what was checked here.
     """
     if text and not text.endswith("\n"):
-        raise _errors.RecordError(RECORD, "the last line, which has no end,", text[-160:])
+        raise _errors.RecordError(RECORD, "end of the last line", text[-160:])
     inside = False
     for number, line in enumerate(text.split("\n")[:-1], 1):
         verb, _space, rest = line.partition(" ")

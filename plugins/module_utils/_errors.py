@@ -32,13 +32,18 @@ class StasisError(Exception):
 
 
 class RecordError(StasisError):
-    """A record of a checkpoint holds what this collection never writes. file: its name. field: the part that is wrong."""
+    """A record of a checkpoint holds what this collection never writes. file: its name. field: the part that is wrong.
 
-    def __init__(self, file: str, field: str, value: object) -> None:
-        # ascii(): whoever made the checkpoint chose the value.
-        super().__init__(
-            f"{file} of the checkpoint is damaged: {field} is {ascii(value)[:160]}.",
-            "Use another checkpoint; nothing was done with this one.",
-        )
+    value: shown in the message, with what no terminal or log could take spelled out: whoever made the checkpoint chose it.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        field: str,
+        value: object,
+        remedy: str = "Use another checkpoint; nothing was done with this one.",
+    ) -> None:
+        super().__init__(f"{file} has no valid {field!r}: {ascii(value)[:160]}.", remedy)
         self.file = file
         self.field = field

@@ -23,6 +23,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _nic_records,
     _nics,
     _plan_restore,
+    _records,
     _restorable,
     _restore,
     _result,
@@ -59,6 +60,7 @@ def restore(
     if plan.action == _result.NONE:
         return result
     _restorable.check_seal(wanted, image, ahead)
+    _records.check(image.path)
     _restorable.check_writable(wanted, image)
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]

@@ -187,7 +187,20 @@ class TestCgroups:
 
     @pytest.mark.parametrize(
         "names",
-        [["a\nb"], ["a\n"], ["\na"], ["\n"], ["a  b"], [" a"], ["a "], ["a\tb"], ["a\rb"], ["\x1b[2J"], ["a", "a\n"], ["a\n", "b"]],
+        [
+            ["a\nb"],
+            ["a\n"],
+            ["\na"],
+            ["\n"],
+            ["a  b"],
+            [" a"],
+            ["a "],
+            ["a\tb"],
+            ["a\rb"],
+            ["\x1b[2J"],
+            ["a", "a\n"],
+            ["a\n", "b"],
+        ],
         ids=ascii,
     )
     def test_one_whose_name_cannot_be_recorded_keeps_the_container_running(

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _workspace
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError, StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import tree, write
 
 
@@ -143,3 +143,16 @@ def test_tries_of_one_second_have_a_directory_each(safe_dir: str, monkeypatch: p
     paths = [_workspace.Workspace("web1", "dump", safe_dir).path for _try in range(3)]
     first = f"{safe_dir}/web1/20261122T000000-dump-{os.getpid()}"
     assert paths == [first, f"{first}-2", f"{first}-3"]
+
+
+@pytest.mark.parametrize("item", ["--external\n--action-script", "x\n", "a\0b"], ids=ascii)
+def test_item_that_would_be_more_than_one_line_is_refused(safe_dir: str, item: str) -> None:
+    work = _workspace.Workspace("web1", "restore", safe_dir)
+    with pytest.raises(RecordError, match="argv has no valid 'line'"):
+        work.write_lines("argv", ["-o", item])
+
+
+def test_item_with_any_other_byte_is_written_as_it_is(safe_dir: str) -> None:
+    work = _workspace.Workspace("web1", "restore", safe_dir)
+    with open(work.write_lines("argv", ["a\udcff\r b"]), "rb") as stream:
+        assert stream.read() == b"a\xff\r b\n"
