@@ -27,6 +27,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _install_record,
     _manifest,
     _network_lock,
+    _origin,
     _plan,
     _plan_dump,
     _restore,
@@ -68,6 +69,7 @@ def checkpoint(
     if wanted.sign_key:
         # Tried before anything is frozen.
         _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
+    _origin.ready(act=not check_mode)
     order = _dump_order(wanted, host, record, container, plan, runner)
     result.command = list(order.argv)
     result.warnings += _dumpable.warnings(found, dumped=not check_mode)

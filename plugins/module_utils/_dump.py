@@ -193,10 +193,12 @@ def finish(
     fingerprint: t.Mapping[str, t.Any] | None,
     sign: t.Callable[[bytes], bytes] | None = None,
     ahead: _ahead.Ahead | None = None,
+    *,
+    made_here: bool = True,
 ) -> _manifest.Manifest:
     """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed.
 
-    sign, ahead: as for _image.seal().
+    sign, ahead, made_here: as for _image.seal().
     """
     staging = _image.staging_path(directory)
     _exe_links.mend(staging)
@@ -207,7 +209,7 @@ def finish(
         "open_files": _surroundings.record_files(staging, str(draft.get("rootfs", ""))),
     }
     try:
-        sealed = _image.seal(staging, manifest, sign, ahead)
+        sealed = _image.seal(staging, manifest, sign, ahead, made_here=made_here)
         _image.publish(directory)
     except (OSError, _errors.StasisError) as exc:
         why = exc.what if isinstance(exc, _errors.StasisError) else f"{exc.strerror or exc}."

@@ -18,6 +18,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _manife
 FORMAT = 1
 NAME = "manifest.json"
 SIGNATURE = "manifest.sig"
+# That this host made it, see _origin.
+MARK = "manifest.host"
 # CRIU's name for the link to the image that an incremental one builds on.
 PARENT = "parent"
 # What the modules and the hook write beside CRIU's files.
@@ -26,7 +28,7 @@ COMMIT = "committed"
 CONSUMED = "consumed"
 FINGERPRINT = "fingerprint.json"
 # What may stand in a sealed image beside the files of its manifest; draft and commit only after an interruption.
-BESIDE = frozenset({NAME, SIGNATURE, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
+BESIDE = frozenset({NAME, SIGNATURE, MARK, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
 LARGEST = 64 << 20
 
 Manifest = dict[str, t.Any]

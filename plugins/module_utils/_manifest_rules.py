@@ -17,7 +17,7 @@ import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _errors, _names, _nic_records, _nics
 
-Fault = t.Tuple[str, object]
+Fault = tuple[str, object]
 
 _LONGEST_PATH = 4096
 _LONGEST_TEXT = 65536
