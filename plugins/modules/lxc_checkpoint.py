@@ -331,6 +331,13 @@ EXAMPLES = r"""
     directory: /var/lib/stasis/web1
     verify_key: /etc/stasis/sign.pub
 
+- name: Restore one that an older version of this collection made here, where nobody else can write
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: restored
+    directory: /var/lib/stasis/web1
+    allow_unsigned: true
+
 - name: Restore into another bridge
   stasis.lxc.lxc_checkpoint:
     name: web1
