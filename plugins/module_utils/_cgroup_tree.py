@@ -82,8 +82,22 @@ def observe(hierarchy: _cgroups.Hierarchy) -> list[Group]:
 
     The limits of the payload cgroup are among them: LXC sets those of the configuration at a start, not at a restore.
     """
-    top = hierarchy.directory
     found = []
+    for directory, path, files in _walk(hierarchy):
+        with contextlib.suppress(OSError):  # one that has just been removed
+            found.append(_group(directory, path, files))
+    return found
+
+
+def check_names(hierarchies: t.Iterable[_cgroups.Hierarchy]) -> None:
+    """Raise StasisError, as observe() does, for a cgroup of the container whose name cannot be recorded."""
+    hierarchy = unified(hierarchies)
+    for _one in _walk(hierarchy) if hierarchy else ():
+        pass
+
+
+def _walk(hierarchy: _cgroups.Hierarchy) -> t.Iterator[tuple[str, str, list[str]]]:
+    top = hierarchy.directory
     for directory, children, files in os.walk(top):
         children.sort()
         path = os.path.relpath(directory, top)
@@ -92,9 +106,7 @@ def observe(hierarchy: _cgroups.Hierarchy) -> list[Group]:
                 f"The container has a cgroup whose name cannot be recorded: {ascii(path)[:160]}.",
                 "Remove it: a name must have no control character, and spaces only one at a time and not at an end.",
             )
-        with contextlib.suppress(OSError):  # one that has just been removed
-            found.append(_group(directory, path, files))
-    return found
+        yield directory, path, files
 
 
 def _group(directory: str, path: str, files: t.Collection[str]) -> Group:

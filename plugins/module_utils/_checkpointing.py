@@ -15,6 +15,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
     _autostart,
+    _cgroup_tree,
     _cgroup_yard,
     _cgroups,
     _container,
@@ -156,4 +157,5 @@ def _dump_order(
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
     _manifest.check_draft(draft)
+    _cgroup_tree.check_names(container.cgroups)
     return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook)

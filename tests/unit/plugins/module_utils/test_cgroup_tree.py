@@ -153,8 +153,11 @@ def test_limit_of_the_payload_cgroup_alone_is_a_record() -> None:
 @pytest.mark.parametrize("name", ["a\nb", "a  b", " a", "a ", "a\tb", "a\x1b[1m"])
 def test_name_that_the_hook_would_not_read_back_is_refused_before_the_dump(tmp_path: Path, name: str) -> None:
     (tmp_path / "lxc.payload.web1" / name).mkdir(parents=True)
+    hierarchy = Hierarchy((), str(tmp_path), "/lxc.payload.web1", unified=True)
     with pytest.raises(StasisError, match="cannot be recorded"):
-        _cgroup_tree.observe(Hierarchy((), str(tmp_path), "/lxc.payload.web1", unified=True))
+        _cgroup_tree.observe(hierarchy)
+    with pytest.raises(StasisError, match="cannot be recorded"):
+        _cgroup_tree.check_names([hierarchy])
 
 
 @pytest.mark.parametrize(
