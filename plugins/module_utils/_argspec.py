@@ -32,6 +32,7 @@ APPLIES: dict[str, tuple[tuple[str, ...], t.Any]] = {
     "ghost_limit": (_DUMP, None),
     "force": ((RESTORED, ABSENT), False),
     "allow_stale": (_BACK, False),
+    "allow_unsigned": (_BACK, False),
     "tcp_close": (_BACK, False),
     "nics": (_BACK, []),
     "lsm_profile": (_BACK, ""),
@@ -69,6 +70,7 @@ def argument_spec() -> dict[str, t.Any]:
         "overwrite": {"type": "bool"},
         "force": {"type": "bool"},
         "allow_stale": {"type": "bool"},
+        "allow_unsigned": {"type": "bool"},
         "autostart": {"type": "str", "choices": ["refuse", "inhibit", "ignore"]},
         "preflight": {"type": "str", "choices": ["refuse", "warn"]},
         "verify": {"type": "str", "choices": ["full", "size", "none"]},
@@ -90,7 +92,7 @@ def argument_spec() -> dict[str, t.Any]:
                 "source": {"type": "path", "required": True},
             },
         },
-        "manage_cgroups": {"type": "str", "choices": ["none", "props", "soft", "full", "strict", "ignore"]},
+        "manage_cgroups": {"type": "str", "choices": list(_criu_command.MANAGE_CGROUPS)},
         "network_lock": {"type": "str", "choices": ["auto", "bridge", "nftables", "iptables", "skip"]},
         "action_scripts": {"type": "list", "elements": "path"},
         "nics": {
@@ -132,6 +134,7 @@ class Wanted:
     overwrite: bool
     force: bool
     allow_stale: bool
+    allow_unsigned: bool
     autostart: str
     preflight: str
     verify: str
@@ -173,6 +176,10 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
             f"verify_key has no meaning with verify={value['verify']}.",
             "A signature covers the hashes of the files, so leave verify at full.",
         )
+    if value["verify_key"] and value["allow_unsigned"]:
+        raise _errors.StasisError(
+            "allow_unsigned has no meaning with verify_key, which asks for a signature.", "Leave one of them out."
+        )
     _criu_command.check_extra_arguments(value["criu_args"], "criu_args")
     return Wanted(
         name=params["name"],
@@ -199,6 +206,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         overwrite=value["overwrite"],
         force=value["force"],
         allow_stale=value["allow_stale"],
+        allow_unsigned=value["allow_unsigned"],
         autostart=value["autostart"],
         preflight=value["preflight"],
         verify=value["verify"],
@@ -215,14 +223,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
 
 
 def _mount(one: t.Mapping[str, str]) -> _criu_command.MountMap:
-    target = one["target"].lstrip("/")
-    _names.check_path("/" + target, "external_mounts target")
-    _names.check_path(one["source"], "external_mounts source")
-    if ":" in target or ":" in one["source"]:
-        raise _errors.StasisError(
-            "external_mounts has a path with a colon, which CRIU takes for its separator.", "Use another path."
-        )
-    return _criu_command.MountMap(target, one["source"])
+    return _criu_command.MountMap(*_names.check_mount(one["target"], one["source"]))
 
 
 def _word(text: str, option: str) -> str:

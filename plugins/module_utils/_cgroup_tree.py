@@ -82,19 +82,31 @@ def observe(hierarchy: _cgroups.Hierarchy) -> list[Group]:
 
     The limits of the payload cgroup are among them: LXC sets those of the configuration at a start, not at a restore.
     """
-    top = hierarchy.directory
     found = []
-    for directory, children, files in os.walk(top):
-        children.sort()
-        path = os.path.relpath(directory, top)
-        if "\n" in path:
-            raise _errors.StasisError(
-                f"A cgroup of the container has a line break in its name: {path!r}.",
-                "Remove it; it cannot be recorded.",
-            )
+    for directory, path, files in _walk(hierarchy):
         with contextlib.suppress(OSError):  # one that has just been removed
             found.append(_group(directory, path, files))
     return found
+
+
+def check_names(hierarchies: t.Iterable[_cgroups.Hierarchy]) -> None:
+    """Raise StasisError, as observe() does, for a cgroup of the container whose name cannot be recorded."""
+    hierarchy = unified(hierarchies)
+    for _one in _walk(hierarchy) if hierarchy else ():
+        pass
+
+
+def _walk(hierarchy: _cgroups.Hierarchy) -> t.Iterator[tuple[str, str, list[str]]]:
+    top = hierarchy.directory
+    for directory, children, files in os.walk(top):
+        children.sort()
+        path = os.path.relpath(directory, top)
+        if path != "." and not is_recordable(path):
+            raise _errors.StasisError(
+                f"The container has a cgroup whose name cannot be recorded: {ascii(path)[:160]}.",
+                "Remove it: a name must have no control character, and spaces only one at a time and not at an end.",
+            )
+        yield directory, path, files
 
 
 def _group(directory: str, path: str, files: t.Collection[str]) -> Group:
@@ -164,27 +176,62 @@ def record(groups: t.Sequence[Group]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-_LINES = {
-    "owner": re.compile(r"[0-9]+:[0-9]+\Z"),
-    "own": re.compile(r"[0-9]+:[0-9]+\Z"),
-    "give": re.compile(r"[0-9]+:[0-9]+ g(=u|-w)( [a-z]+\.[A-Za-z0-9_.]+)*\Z"),
-    "set": re.compile(r"(cgroup\.(type|subtree_control)|cpuset\.(cpus|mems)) [^\n]+\Z"),
-    "limit": re.compile(r"[a-z]+\.[A-Za-z0-9.]+ [^\n]+\Z"),
+# What the hook's `read`, which splits at spaces, gives back as it is.
+_PATH = re.compile(r"[^/\x00-\x1f\x7f]+(?:/[^/\x00-\x1f\x7f]+)*")
+_LONGEST_PATH = 4096
+_OWNER = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
+_GIVE = re.compile(r"[0-9]{1,10}:[0-9]{1,10} g(?:=u|-w)(?: [a-z0-9_]+\.[A-Za-z0-9_.]+)*")
+_WORDS = re.compile(r"[A-Za-z0-9_:=.,+-]+(?: [A-Za-z0-9_:=.,+-]+)*")
+_SETTINGS = {
+    "cgroup.type": re.compile(r"threaded"),
+    "cgroup.subtree_control": re.compile(r"\+[a-z0-9_]+(?: \+[a-z0-9_]+)*"),
+    "cpuset.cpus": re.compile(r"[0-9,-]+"),
+    "cpuset.mems": re.compile(r"[0-9,-]+"),
 }
+_LONGEST_LINE = 8192
+
+
+def is_recordable(path: str) -> bool:
+    """Whether the hook reads back the path of a cgroup below the payload cgroup as it is, and it leads nowhere else."""
+    return (
+        bool(_PATH.fullmatch(path))
+        and len(path) <= _LONGEST_PATH
+        and {".", ".."}.isdisjoint(path.split("/"))
+        and path == path.strip(" ")
+        and "  " not in path
+    )
 
 
 def check(text: str) -> None:
-    """Raise StasisError for a record that would have the hook write anywhere but below the payload cgroup."""
-    for line in text.splitlines():
+    """Raise RecordError for a record that record() and the hook would not have written, byte for byte.
+
+    Each line has one reading only, so the hook cannot take for another path or file what was checked here.
+    """
+    if text and not text.endswith("\n"):
+        raise _errors.RecordError(RECORD, "end of the last line", text[-160:])
+    inside = False
+    for number, line in enumerate(text.split("\n")[:-1], 1):
         verb, _space, rest = line.partition(" ")
-        if verb == "dir":
-            sound = bool(rest) and not rest.startswith("/") and ".." not in rest.split("/")
-        else:
-            sound = verb in _LINES and bool(_LINES[verb].match(rest))
-        if not sound:
-            raise _errors.StasisError(
-                f"The cgroup record of the checkpoint is damaged: {line!r}.", "Use another checkpoint."
-            )
+        if len(line) > _LONGEST_LINE or not _is_line(verb, rest, inside=inside, first=number == 1):
+            raise _errors.RecordError(RECORD, f"line {number}", line)
+        inside = inside or verb == "dir"
+
+
+def _is_line(verb: str, rest: str, *, inside: bool, first: bool) -> bool:
+    """inside: a `dir` line stands above, without which the hook knows no directory."""
+    name, space, value = rest.partition(" ")
+    if verb == "owner":
+        return first and bool(_OWNER.fullmatch(rest))
+    if verb == "dir":
+        return rest == "." or is_recordable(rest)
+    if verb == "own":
+        return inside and bool(_OWNER.fullmatch(rest))
+    if verb == "give":
+        return inside and bool(_GIVE.fullmatch(rest))
+    if verb == "set":
+        return inside and name in _SETTINGS and bool(_SETTINGS[name].fullmatch(value))
+    known = name in _DEFAULTS or bool(_HUGETLB.match(name))
+    return verb == "limit" and inside and known and bool(space) and bool(_WORDS.fullmatch(value))
 
 
 def _read(directory: str, name: str) -> str:

@@ -15,6 +15,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
     _autostart,
+    _cgroup_tree,
     _cgroup_yard,
     _cgroups,
     _container,
@@ -27,6 +28,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _install_record,
     _manifest,
     _network_lock,
+    _origin,
     _plan,
     _plan_dump,
     _restore,
@@ -68,6 +70,7 @@ def checkpoint(
     if wanted.sign_key:
         # Tried before anything is frozen.
         _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
+    _origin.ready(act=not check_mode)
 
     def ordered(now: _container.Container) -> _dump.DumpOrder:
         order = _dump_order(wanted, host, record, now, plan, runner)
@@ -161,4 +164,5 @@ def _dump_order(
         "autostart_units": list(container.autostart.units) if plan.inhibit else [],
     }
     _manifest.check_draft(draft)
+    _cgroup_tree.check_names(container.cgroups)
     return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook)

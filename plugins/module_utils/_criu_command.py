@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
+MANAGE_CGROUPS = ("none", "props", "soft", "full", "strict", "ignore")
+
 
 @dataclass(frozen=True)
 class MountMap:

@@ -23,7 +23,7 @@ import struct
 import threading
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
 
 RECORD = "device-programs"
 LIST = "device-list"
@@ -37,7 +37,9 @@ _MOST = 64
 _INSTRUCTION = 8
 _LARGEST = 4096 * _INSTRUCTION
 _LOOK_SECONDS = 0.002
-_RULE = re.compile(r"[bc] (?:\*|[0-9]+):(?:\*|[0-9]+) [rwm]+\Z")
+_RULE = re.compile(r"[bc] (?:\*|[0-9]{1,10}):(?:\*|[0-9]{1,10}) [rwm]{1,3}")
+# Whole instructions.
+_PROGRAM = re.compile(r"(?:[0-9a-f]{16})+")
 
 
 def listed(cgroup: str) -> str:
@@ -48,9 +50,13 @@ def listed(cgroup: str) -> str:
 
 
 def check_list(text: str) -> None:
-    """Raise ValueError for a record that is no list of rules: it is written into the cgroup as it is."""
-    if not all(_RULE.match(line) for line in text.splitlines()):
-        raise ValueError("it is no list of device nodes")
+    """Raise RecordError for a record that is no list of rules: it is written into the cgroup as it is."""
+    if text and not text.endswith("\n"):
+        # The launcher's `read` would lose it.
+        raise _errors.RecordError(LIST, "end of the last line", text[-160:])
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        if not _RULE.fullmatch(line):
+            raise _errors.RecordError(LIST, f"line {number}", line)
 
 
 def read(cgroup: str) -> list[bytes]:
@@ -82,14 +88,17 @@ def encode(programs: t.Sequence[bytes]) -> str:
 
 
 def decode(text: str) -> list[bytes]:
-    """What encode() wrote. Raises ValueError for anything else."""
-    found = json.loads(text) if text else []
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise ValueError("it is no list of programs")
-    programs = [bytes.fromhex(one) for one in found]
-    if not all(one and len(one) % _INSTRUCTION == 0 and len(one) <= _LARGEST for one in programs):
-        raise ValueError("a program is not whole")
-    return programs
+    """What encode() wrote. Raises RecordError for anything else."""
+    try:
+        found = json.loads(text) if text else []
+    except (ValueError, RecursionError) as exc:
+        raise _errors.RecordError(RECORD, "JSON", text[:160]) from exc
+    if not isinstance(found, list) or len(found) > _MOST:
+        raise _errors.RecordError(RECORD, "list", text[:160])
+    for number, one in enumerate(found, 1):
+        if not isinstance(one, str) or not _PROGRAM.fullmatch(one) or len(one) > 2 * _LARGEST:
+            raise _errors.RecordError(RECORD, f"program {number}", one)
+    return [bytes.fromhex(one) for one in found]
 
 
 class Attaching:

@@ -36,6 +36,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _mend,
     _nic_records,
     _nics,
+    _records,
     _rootfs,
     _runner,
     _signing,
@@ -82,6 +83,10 @@ def dump(
     try:
         _nic_records.write_records(staging, container.nics)
         lost = _record_cgroups(container, staging)
+        # Whatever the container has named: before anything is frozen.
+        unsound = _unsound(staging)
+        if unsound:
+            raise _errors.StasisError(unsound[0], "Nothing was frozen; change what has that value.")
         _surroundings.record_cpu(runner, order.argv[0], staging)
         if wanted.stop:
             # So that the hook, while the container stands still, has only to sync what came after it.
@@ -94,6 +99,7 @@ def dump(
         copies = [f"/{one}" for one in container.terminals] if container.config.values("lxc.idmap") else []
         with _incoming.unmounted(container.init.pid if container.init else 0, pids, copies) as faults:
             warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks)
+        warnings += _unsound(staging)
     except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
@@ -170,6 +176,16 @@ def _record_cgroups(container: _container.Container, staging: str) -> list[str]:
     return []
 
 
+def _unsound(staging: str) -> list[str]:
+    """What a restore would refuse of the records, now that the hook has added to them: a checkpoint that is worth a
+    warning is worth keeping where the container has stopped."""
+    try:
+        _records.check(staging)
+    except _errors.RecordError as exc:
+        return [f"A restore of this checkpoint will be refused: {exc.what}"]
+    return []
+
+
 def signer(draft: t.Mapping[str, t.Any], runner: _runner.Runner) -> t.Callable[[bytes], bytes] | None:
     """What signs the manifest that a draft becomes, or None where no key was named for it.
 
@@ -187,10 +203,12 @@ def finish(
     fingerprint: t.Mapping[str, t.Any] | None,
     sign: t.Callable[[bytes], bytes] | None = None,
     ahead: _ahead.Ahead | None = None,
+    *,
+    made_here: bool = True,
 ) -> _manifest.Manifest:
     """Seal the staged image of `directory` and publish it; also for one that an interrupted run left committed.
 
-    sign, ahead: as for _image.seal().
+    sign, ahead, made_here: as for _image.seal().
     """
     staging = _image.staging_path(directory)
     _exe_links.mend(staging)
@@ -201,7 +219,7 @@ def finish(
         "open_files": _surroundings.record_files(staging, str(draft.get("rootfs", ""))),
     }
     try:
-        sealed = _image.seal(staging, manifest, sign, ahead)
+        sealed = _image.seal(staging, manifest, sign, ahead, made_here=made_here)
         _image.publish(directory)
     except (OSError, _errors.StasisError) as exc:
         why = exc.what if isinstance(exc, _errors.StasisError) else f"{exc.strerror or exc}."

@@ -29,3 +29,21 @@ class StasisError(Exception):
     def message(self) -> str:
         """Both lines as one message, for C(msg)."""
         return f"{self.what} {self.remedy}".strip()
+
+
+class RecordError(StasisError):
+    """A record of a checkpoint holds what this collection never writes. file: its name. field: the part that is wrong.
+
+    value: shown in the message, with what no terminal or log could take spelled out: whoever made the checkpoint chose it.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        field: str,
+        value: object,
+        remedy: str = "Use another checkpoint; nothing was done with this one.",
+    ) -> None:
+        super().__init__(f"{file} has no valid {field!r}: {ascii(value)[:160]}.", remedy)
+        self.file = file
+        self.field = field

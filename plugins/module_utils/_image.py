@@ -24,6 +24,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _freshness,
     _integrity,
     _manifest,
+    _origin,
 )
 
 ABSENT = "absent"
@@ -39,6 +40,8 @@ CONSUMED = _manifest.CONSUMED
 DRAFT = _manifest.DRAFT
 FINGERPRINT = _manifest.FINGERPRINT
 _UNSEALED = "manifest.new"
+# In a draft: that this host made it, see _origin.
+_DRAFT_MARK = "made_here"
 _PRIVATE = 0o600
 
 # What is wrong with the signature of a manifest, or "": from the manifest's bytes, and the signature's or None.
@@ -50,7 +53,8 @@ class Image:
     """What a directory holds.
 
     problem: why it is damaged, foreign or untrusted. draft: what the run that staged it knew before CRIU ran.
-    consumed: who was resumed from it. fingerprint: of the root file system as the dump left it.
+    consumed: who was resumed from it. fingerprint: of the root file system as the dump left it. made_here: whether this host
+    made it, which nothing in it can claim.
     """
 
     path: str
@@ -60,6 +64,7 @@ class Image:
     consumed: tuple[_freshness.Consumed, ...] = ()
     fingerprint: dict[str, t.Any] | None = None
     problem: str = ""
+    made_here: bool = False
 
     def belongs_to(self, name: str, lxc_path: str) -> bool:
         """Whether this is an image of that container."""
@@ -107,7 +112,9 @@ def look(path: str, trust: Trust | None = None, level: str = _integrity.SIZE) ->
     if draft is None:
         return Image(path, FOREIGN, problem="It has no manifest: it is not a checkpoint made by stasis.lxc.")
     complete = COMMIT in names and _read(os.path.join(path, COMMIT)).endswith("\n")
-    return Image(path, COMMITTED if complete else STAGING, draft=draft)
+    given = draft.pop(_DRAFT_MARK, None)
+    made_here = _origin.made_draft(_draft_text(draft).encode(), status.st_ino, given)
+    return Image(path, COMMITTED if complete else STAGING, draft=draft, made_here=made_here)
 
 
 def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
@@ -131,6 +138,7 @@ def _look_sealed(path: str, trust: Trust | None, level: str) -> Image:
         manifest=manifest,
         consumed=tuple(parse_consumed(_read(os.path.join(path, CONSUMED)))),
         fingerprint=override if override is not None else manifest.get("fingerprint"),
+        made_here=_origin.made(data, _integrity.read_regular(os.path.join(path, _manifest.MARK), 4096)),
     )
     found = _integrity.faults(path, manifest, level)
     return replace(image, state=DAMAGED, problem=_integrity.summary(found)) if found else image
@@ -164,7 +172,8 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
     staging = staging_path(path)
     try:
         os.mkdir(staging, 0o700)
-        _files.write_durably(os.path.join(staging, DRAFT), json.dumps(draft, indent=1, sort_keys=True) + "\n")
+        mark = _origin.mark_draft(_draft_text(draft).encode(), os.lstat(staging).st_ino)
+        _files.write_durably(os.path.join(staging, DRAFT), _draft_text({**draft, _DRAFT_MARK: mark}))
         _files.sync_directory(os.path.dirname(staging))
     except FileExistsError as exc:
         raise _errors.StasisError(
@@ -179,21 +188,27 @@ def stage(path: str, draft: t.Mapping[str, t.Any]) -> str:
     return staging
 
 
+def _draft_text(draft: t.Mapping[str, t.Any]) -> str:
+    return json.dumps(draft, indent=1, sort_keys=True) + "\n"
+
+
 def seal(
     staging: str,
     manifest: _manifest.Manifest,
     sign: t.Callable[[bytes], bytes] | None = None,
     ahead: _ahead.Ahead | None = None,
+    *,
+    made_here: bool = True,
 ) -> _manifest.Manifest:
     """Hash every file of a staged image, complete the manifest with them, write it and make all durable.
 
     CRIU makes its images 0644 unless the umask forbids; they hold the container's memory, so they become 0600.
-    sign: makes the signature of the manifest's bytes. ahead: what has begun to hash them.
+    sign: makes the signature of the manifest's bytes. ahead: what has begun to hash them. made_here: this host has dumped it.
     """
     names = []
     parent = None
     for entry in os.scandir(staging):
-        if entry.name in (DRAFT, COMMIT, _UNSEALED, _manifest.SIGNATURE):
+        if entry.name in (DRAFT, COMMIT, _UNSEALED, _manifest.SIGNATURE, _manifest.MARK):
             continue
         if entry.name == _manifest.PARENT and entry.is_symlink():
             parent = _integrity.describe_parent(staging)
@@ -219,6 +234,8 @@ def seal(
     _files.write_durably(unsealed, text)
     if sign is not None:
         _files.write_durably(os.path.join(staging, _manifest.SIGNATURE), sign(text.encode()))
+    if made_here:
+        _files.write_durably(os.path.join(staging, _manifest.MARK), _origin.mark(text.encode()))
     os.rename(unsealed, os.path.join(staging, _manifest.NAME))
     _files.sync_directory(staging)
     for name in (DRAFT, COMMIT):

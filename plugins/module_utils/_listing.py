@@ -72,6 +72,7 @@ def _describe(image: _image.Image, *, verify: bool, signed: bool) -> dict[str, t
         "size": sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(image.path)),
         "restored": [vars(record) for record in image.consumed],
         "verified": verify and image.manifest is not None and not faults,
+        "made_here": image.made_here,
         # An image whose manifest was read, while signatures were asked for, has passed.
         "signed": signed and image.manifest is not None,
         "faults": faults,

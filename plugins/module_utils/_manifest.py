@@ -13,11 +13,13 @@ import re
 import typing as t
 from dataclasses import fields
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _nics
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _manifest_rules, _nics
 
 FORMAT = 1
 NAME = "manifest.json"
 SIGNATURE = "manifest.sig"
+# That this host made it, see _origin.
+MARK = "manifest.host"
 # CRIU's name for the link to the image that an incremental one builds on.
 PARENT = "parent"
 # What the modules and the hook write beside CRIU's files.
@@ -26,15 +28,13 @@ COMMIT = "committed"
 CONSUMED = "consumed"
 FINGERPRINT = "fingerprint.json"
 # What may stand in a sealed image beside the files of its manifest; draft and commit only after an interruption.
-BESIDE = frozenset({NAME, SIGNATURE, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
+BESIDE = frozenset({NAME, SIGNATURE, MARK, CONSUMED, FINGERPRINT, DRAFT, COMMIT})
 LARGEST = 64 << 20
 
 Manifest = dict[str, t.Any]
 
 _DAMAGED = "The checkpoint is damaged; make a new one."
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-# A unit that a restore enables again: only ever LXC's own template.
-_UNIT = re.compile(r"lxc@[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\.service\Z")
 _LONGEST_NAME = 255
 
 # Shapes: a type, [shape] for a list of it, {"*": shape} for a mapping with any keys, {"key": shape} for a mapping
@@ -121,10 +121,10 @@ def parse(text: str, where: str) -> Manifest:
 def check_draft(draft: t.Mapping[str, t.Any]) -> None:
     """Raise StasisError where a draft would become a manifest that nobody can read: before the freeze, not after."""
     found = json.loads(json.dumps(dict(draft)))
-    _check_shapes(found, "The draft of the manifest", _LATER)
+    _check_shapes(found, "The draft of the manifest", _LATER, "Change that name; nothing was frozen.")
 
 
-def _check_shapes(found: Manifest, where: str, without: t.Container[str] = ()) -> None:
+def _check_shapes(found: Manifest, where: str, without: t.Container[str] = (), remedy: str = _DAMAGED) -> None:
     for key, shape in _REQUIRED.items():
         if key not in without and not _fits(found.get(key), shape):
             raise _errors.StasisError(f"{where} has no valid {key!r}.", _DAMAGED)
@@ -136,8 +136,9 @@ def _check_shapes(found: Manifest, where: str, without: t.Container[str] = ()) -
             raise _errors.StasisError(f"{where} has no valid {key!r} among the options.", _DAMAGED)
     if not all(len(one) in (3, 5) for one in (found.get("open_files") or {}).values()):
         raise _errors.StasisError(f"{where} has no valid 'open_files'.", _DAMAGED)
-    if not all(_UNIT.match(unit) for unit in found.get("autostart_units") or []):
-        raise _errors.StasisError(f"{where} has no valid 'autostart_units'.", _DAMAGED)
+    wrong = _manifest_rules.fault(found)
+    if wrong is not None:
+        raise _errors.RecordError(where, *wrong, remedy)
 
 
 def _check_files(found: Manifest, where: str) -> None:

@@ -53,6 +53,18 @@ def check_path(path: str, option: str) -> str:
     return path
 
 
+def check_mount(target: str, source: str) -> tuple[str, str]:
+    """Both ends of a bind mount that CRIU is told of as `TARGET:SOURCE`; returns them, the target without its slash."""
+    bare = target.lstrip("/")
+    check_path("/" + bare, "external_mounts target")
+    check_path(source, "external_mounts source")
+    if ":" in bare or ":" in source:
+        raise _errors.StasisError(
+            "external_mounts has a path with a colon, which CRIU takes for its separator.", "Use another path."
+        )
+    return bare, source
+
+
 def check_owned(path: str, what: str, *, executable: bool = False) -> None:
     """A regular file that only root can write, reached through directories that only root can write."""
     try:

@@ -373,7 +373,8 @@ def _list(runner: _runner.Runner, argv: t.Sequence[str]) -> list[_nic_problems.L
         )
     try:
         # Where there is nothing to list, iproute2 prints nothing at all, or one empty object.
-        return [entry for entry in json.loads(done.stdout.strip() or "[]") if entry]
+        # Not strict: `ip` prints control characters in names as they are.
+        return [entry for entry in json.loads(done.stdout.strip() or "[]", strict=False) if entry]
     except ValueError as exc:
         raise _errors.StasisError(
             f"`{' '.join(argv)}` did not answer in JSON.", "Install iproute2 4.18 or newer."

@@ -32,6 +32,13 @@ def plan_restore(
                 f"Run lxc-unfreeze -n {container.name}.",
             )
         return _plan.Plan(_result.NONE, before, before)
+    if not (image.made_here or wanted.verify_key or wanted.allow_unsigned):
+        raise _errors.StasisError(
+            f"The checkpoint in {image.path} is not signed with a verify_key of this task, and nothing proves that this host "
+            "made it (manifest.host).",
+            "Name the key of its signer in verify_key, or set allow_unsigned: true if nobody else can have written it "
+            "(for a checkpoint of an older version of stasis.lxc, for example).",
+        )
     running = container.state != _container.STOPPED
     if running and not wanted.force:
         raise _errors.StasisError(

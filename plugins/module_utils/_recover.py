@@ -108,9 +108,10 @@ def recover(
         from ansible_collections.stasis.lxc.plugins.module_utils import _dump
 
         sign, unsigned = _signer(_dump.signer, staged.draft or {}, runner)
-        done += unsigned
+        done += unsigned + _unmarked(staged)
         if act:
-            _dump.finish(wanted_directory, staged.draft or {}, _fingerprint(staged, container), sign)
+            fingerprint = _fingerprint(staged, container)
+            _dump.finish(wanted_directory, staged.draft or {}, fingerprint, sign, made_here=staged.made_here)
     elif choice == PUBLISH:
         done.append(f"published the checkpoint that an interrupted run had sealed in {wanted_directory}")
         if act:
@@ -168,6 +169,12 @@ def _signer(
     except _errors.StasisError as exc:
         return None, [f"left that checkpoint unsigned: {exc.what}"]
     return sign, []
+
+
+def _unmarked(staged: _image.Image) -> list[str]:
+    if staged.made_here:
+        return []
+    return ["left that checkpoint without the mark of this host: nothing proves that it was made here"]
 
 
 def _fingerprint(staged: _image.Image, container: _container.Container | None) -> dict[str, t.Any] | None:

@@ -36,6 +36,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _nics,
     _orphan_veths,
     _pressure,
+    _records,
     _rootfs,
     _runner,
     _systemd,
@@ -82,7 +83,9 @@ def restore(
     record: _install_record.InstallRecord,
     order: RestoreOrder,
 ) -> Restored:
-    """Restore a stopped container; raises RunError with `log_path`, `log_errors`, `rc` and `command`."""
+    """Restore a stopped container; raises RunError with `log_path`, `log_errors`, `rc` and `command`, and RecordError."""
+    # Where it is used, too: check mode has ended before, and so has every other look at the image.
+    _records.check(image.path)
     work = _workspace.Workspace(wanted.name, "restore")
     nics = work.file("nics")
     os.mkdir(nics, 0o700)
@@ -229,8 +232,6 @@ def _cgroup_environment(order: RestoreOrder, image: _image.Image) -> dict[str, s
     # Where CRIU is told to leave the cgroups alone, so do we.
     if order.options.manage_cgroups in ("none", "ignore") or not mount or not os.path.exists(path):
         return {}
-    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-        _cgroup_tree.check(stream.read())
     return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount, "STASIS_CGROUP_V1": "\n".join(mounts.values())}
 
 
@@ -240,15 +241,7 @@ def _rules_of(order: RestoreOrder, image: _image.Image, work: _workspace.Workspa
     first = next((place for names, place in mounts.items() if "devices" in names.split(",")), "")
     kept = order.options.manage_cgroups not in ("none", "ignore")
     path = os.path.join(image.path, _device_rules.LIST)
-    try:
-        text = _workspace.read_text(os.path.join(image.path, _device_rules.RECORD)) if kept and "" in mounts else ""
-        programs = _device_rules.decode(text)
-        _device_rules.check_list(_workspace.read_text(path))
-    except ValueError as exc:
-        raise _errors.StasisError(
-            f"The rules about device nodes in {image.path} cannot be read: {exc}.",
-            "Use another checkpoint; this one was changed by something else.",
-        ) from exc
+    programs = _records.device_programs(image.path) if kept and "" in mounts else []
     environment = (
         {"STASIS_DEVICE_LIST": path, "STASIS_DEVICE_MOUNT": first} if kept and first and os.path.exists(path) else {}
     )

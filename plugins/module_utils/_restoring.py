@@ -16,6 +16,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _attempts,
     _container,
     _criu_command,
+    _errors,
     _host,
     _image,
     _install_record,
@@ -23,6 +24,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _nic_records,
     _nics,
     _plan_restore,
+    _records,
     _restorable,
     _restore,
     _result,
@@ -59,6 +61,7 @@ def restore(
     if plan.action == _result.NONE:
         return result
     _restorable.check_seal(wanted, image, ahead)
+    _records.check(image.path)
     _restorable.check_writable(wanted, image)
     order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
     result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
@@ -93,7 +96,7 @@ def _restore_order(
     image: _image.Image,
 ) -> _restore.RestoreOrder:
     manifest = image.manifest or {}
-    options = _remembered(wanted, manifest["options"])
+    options = _remembered(wanted, manifest["options"], trusted=image.made_here or bool(wanted.verify_key))
     # The records are LXC's own form and know veths only; the manifest knows the others.
     others = [_nics.Nic(**one) for one in manifest["nics"] if one["kind"] != "veth"]
     nics = tuple(_nics.retarget([*_nic_records.read_records(image.path), *others], list(wanted.nics)))
@@ -116,13 +119,22 @@ def _restore_order(
     return _restore.RestoreOrder(host.criu_path, options, arguments, nics, int(manifest["generation"]), root, overlay)
 
 
-def _remembered(wanted: _argspec.Wanted, recorded: t.Mapping[str, t.Any]) -> _criu_command.CriuOptions:
-    """The task's options; what it does not set is taken over from the dump."""
+def _remembered(
+    wanted: _argspec.Wanted, recorded: t.Mapping[str, t.Any], *, trusted: bool
+) -> _criu_command.CriuOptions:
+    """The task's options; what it does not set is taken over from the dump, but paths of this host only from one that is
+    trusted: they would be mounted into the container."""
     changes: dict[str, t.Any] = {}
     for option in _argspec.REMEMBERED:
         if option not in wanted.set_options and option in recorded:
             value = recorded[option]
             if option == "external_mounts":
+                if value and not trusted:
+                    asked = ", ".join(f"{one['source']} at {one['target']}" for one in value)
+                    raise _errors.StasisError(
+                        f"The checkpoint asks for bind mounts of this host, and nothing proves who made it: {asked}.",
+                        "Set external_mounts to those that it may have.",
+                    )
                 value = tuple(_criu_command.MountMap(**one) for one in value)
             changes[option] = value
     return replace(wanted.criu, **changes)

@@ -23,6 +23,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _criu_log,
     _files,
     _host,
+    _manifest_rules,
     _nics,
     _rootfs,
     _runner,
@@ -59,7 +60,7 @@ def record_files(image: str, rootfs_spec: str) -> dict[str, list[int]]:
 
     The time counts for programs and libraries only: a file that the container writes itself has another one soon.
     """
-    files = _criu_files.read(image)
+    files = [one for one in _criu_files.read(image) if _manifest_rules.is_inside(one.path)]
     states = _look_all([one.path for one in files], rootfs_spec)
     found = {}
     for one in files:

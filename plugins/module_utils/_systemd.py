@@ -33,8 +33,9 @@ def note(init_name: str, kernel: str) -> list[str]:
 
 
 def name(pid: int, proc: str = "/proc") -> str:
-    """A process's name (comm), "" where there is none."""
-    return _files.text_of(f"{proc}/{pid}/comm").strip()
+    """A process's name (comm), "" where there is none, or one that no line can hold: the container chooses it."""
+    found = _files.text_of(f"{proc}/{pid}/comm").strip()
+    return found if found.isprintable() else ""
 
 
 def reload(init: _container.Process, *, proc: str = "/proc", kernel: str = "") -> None:

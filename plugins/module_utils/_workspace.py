@@ -48,9 +48,13 @@ class Workspace:
         return read_text(self.file(name), limit)
 
     def write_lines(self, name: str, lines: t.Iterable[str]) -> str:
-        """Write a file, one item a line; returns its path."""
-        with open(self.file(name), "w", encoding="utf-8") as stream:
-            stream.writelines(line + "\n" for line in lines)
+        """Write a file, one item a line; returns its path. Raises RecordError for an item that is more than one line."""
+        with open(self.file(name), "w", encoding="utf-8", errors="surrogateescape") as stream:
+            for line in lines:
+                # The shell that reads it drops a NUL.
+                if "\n" in line or "\0" in line:
+                    raise _errors.RecordError(name, "line", line)
+                stream.write(line + "\n")
         return self.file(name)
 
     def keep(self, path: str) -> None:

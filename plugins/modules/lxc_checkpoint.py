@@ -84,6 +84,17 @@ options:
         destroys data where the two belong together.
       - For O(state=restored); the default is V(false).
     type: bool
+  allow_unsigned:
+    description:
+      - Whether a checkpoint is restored that nobody vouches for. Without it, one counts only if this host made it, or if the
+        task names in O(verify_key) the key that signed it.
+      - A host proves that it made a checkpoint by a key that never leaves it, C(/etc/stasis/host.key). A checkpoint of another
+        host, or of a version of this collection that did not have this option, has no such proof.
+      - Who can write a checkpoint decides what runs in the container, with all that CRIU and the kernel take from it as root
+        of the host. So set it only where nobody else can have written it.
+      - O(external_mounts) of such a checkpoint are not taken over; the task has to name them.
+      - For O(state=restored); the default is V(false).
+    type: bool
   autostart:
     description:
       - What to do with O(stop=true) if LXC (C(lxc.start.auto)) or systemd (an enabled C(lxc@) unit) would start the container
@@ -122,6 +133,7 @@ options:
   verify_key:
     description:
       - Accept the checkpoint only if its manifest was signed with this key; that is checked before anything in it is believed.
+      - Without it a checkpoint counts if this host made it, see O(allow_unsigned), with which it has no meaning.
       - The path of an Ed25519 public key in PEM, or of the secret that was the O(sign_key). Which kind of signature is accepted
         follows from the key alone.
       - It does not tell the newest checkpoint of a container from an older one that was signed too.
@@ -323,6 +335,13 @@ EXAMPLES = r"""
     state: restored
     directory: /var/lib/stasis/web1
     verify_key: /etc/stasis/sign.pub
+
+- name: Restore one that an older version of this collection made here, where nobody else can write
+  stasis.lxc.lxc_checkpoint:
+    name: web1
+    state: restored
+    directory: /var/lib/stasis/web1
+    allow_unsigned: true
 
 - name: Restore into another bridge
   stasis.lxc.lxc_checkpoint:

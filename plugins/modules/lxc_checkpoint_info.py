@@ -88,6 +88,11 @@ checkpoints:
         - Whether its manifest is signed with O(verify_key); V(false) also where no key was given. Only together with
           RV(checkpoints[].verified) does it speak for the files.
       type: bool
+    made_here:
+      description:
+        - Whether its manifest was made on this host, by a key that never leaves the host. Only together with
+          RV(checkpoints[].verified) does it speak for the files. See O(stasis.lxc.lxc_checkpoint#module:allow_unsigned).
+      type: bool
     faults:
       description: Where it does not match its manifest.
       type: list

@@ -72,9 +72,13 @@ class Corpus:
             "logs": {name: sorted(listing(path)) for name, path in logs().items()},
         }
 
-    def edit(self, change: t.Callable[[dict[str, t.Any]], object]) -> None:
-        """Change the manifest, checksum and all, as somebody would who knows how it is made."""
+    def edit(self, change: t.Callable[[dict[str, t.Any]], object], *, marked: bool = True) -> None:
+        """Change the manifest, checksum and all, as somebody would who knows how it is made. marked: as if this host had
+        made it so, which only root of this host can."""
         path = self.directory / "manifest.json"
         manifest = json.loads(path.read_text())
         change(manifest)
         path.write_text(self.dump(manifest))
+        if marked:
+            mark = importlib.import_module(f"{PACKAGE}._origin").mark(path.read_bytes())
+            path.with_name("manifest.host").write_bytes(mark)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 import typing as t
@@ -76,6 +77,32 @@ def test_script_that_fails_during_a_dump_lets_the_container_run_on(lxc: Factory,
     container.assert_counts()
     assert listing(checkpoint.directory) == older, "the older checkpoint was touched"
     assert checkpoint.beside() == set()
+
+
+def test_cgroup_that_cannot_be_recorded_and_is_made_during_the_dump_lets_the_container_run_on(lxc: Factory) -> None:
+    checkpoint = lxc.start()
+    container = checkpoint.container
+    init = container.init_pid
+    payload = rf"lxc\.payload\.{re.escape(container.name)}(-\d+)?"
+
+    def top() -> Path:
+        found = [one for one in container.cgroups() if re.fullmatch(payload, one.name)]
+        return next(one for one in found if (one / "cgroup.controllers").exists())
+
+    (top() / "first").mkdir()
+    script = lxc.script("late", f'test "$CRTOOLS_SCRIPT_ACTION" != post-dump || mkdir "{top()}/a  b"')
+    answer = fails(checkpoint, "checkpointed", stop=True, action_scripts=[script])
+    assert "stray spaces in its name" in answer["msg"]
+    assert container.init_pid == init
+    container.assert_counts()
+    assert not checkpoint.directory.exists()
+    assert checkpoint.beside() == set()
+    checkpoint.refused("checkpointed", "cannot be recorded", stop=True)
+    (top() / "a  b").rmdir()
+    checkpoint.stopped()
+    checkpoint.resumed()
+    container.assert_counts()
+    assert (top() / "first").is_dir()
 
 
 def test_container_can_be_dumped_after_a_failed_dump(lxc: Factory) -> None:

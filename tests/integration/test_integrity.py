@@ -175,6 +175,18 @@ EDITS: dict[str, tuple[t.Callable[[dict[str, t.Any]], object], str]] = {
     "newer CRIU": (lambda about: about["versions"].update(criu="99.1"), "made by CRIU 99.1"),
     "unit to enable": (lambda about: about.update(autostart_units=["evil.service"]), "no valid 'autostart_units'"),
     "nonsense for a NIC": (lambda about: about.update(nics=[{"kind": "veth", "index": "x"}]), "no valid 'nics'"),
+    "unit of another container": (
+        lambda about: about.update(autostart_units=["lxc@somebody.service"]),
+        "no valid 'autostart_units'",
+    ),
+    "option for CRIU": (
+        lambda about: about.update(terminals=["dev/tty1\n--action-script\n/tmp/evil"]),
+        "no valid 'terminals'",
+    ),
+    "mount out": (
+        lambda about: about["options"].update(external_mounts=[{"target": "../x", "source": "/etc"}]),
+        "no valid 'options: external_mounts'",
+    ),
     "parent out": (lambda about: about.update(parent={"link": "../../..", "sha256": "0" * 64}), "parent"),
 }
 
@@ -185,6 +197,44 @@ def test_manifest_is_not_believed_blindly(corpus: Corpus, name: str) -> None:
     corpus.fresh()
     corpus.edit(change)
     assert words in corpus.refusal()
+
+
+RECORDS = {
+    "port0": "../../../../../proc/sys/kernel/core_pattern |/tmp/evil\n",
+    "veth0": "v\nlxc.hook.pre-start = /tmp/evil",
+    "cgroup-tree": "dir  ../../other\nlimit pids.max 1\n",
+    "device-list": "b *:* rwm\nc",
+    "device-programs": "[1]",
+}
+
+
+@pytest.mark.parametrize("name", list(RECORDS))
+def test_record_is_not_believed_blindly(corpus: Corpus, name: str) -> None:
+    content = RECORDS[name].encode()
+    (corpus.fresh() / name).write_bytes(content)
+    (corpus.directory / name).chmod(0o600)
+
+    def listed(about: dict[str, t.Any]) -> None:
+        entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        about["files"][name] = entry
+        about["size"] = sum(one["size"] for one in about["files"].values())
+
+    corpus.edit(listed)
+    assert f"{name} has no valid" in corpus.refusal()
+
+
+def test_manifest_that_this_host_did_not_make_is_refused_unless_allowed(corpus: Corpus) -> None:
+    corpus.fresh()
+    corpus.edit(lambda about: about.update(generation=77), marked=False)
+    message = corpus.refusal()
+    assert "nothing proves that this host made it" in message
+    assert "allow_unsigned: true" in message
+    (corpus.directory / "manifest.host").unlink()
+    assert "nothing proves that this host made it" in corpus.refusal()
+    assert not corpus.checkpoint.predicted("restored", allow_unsigned=True).get("failed")
+    mounts = [{"target": "srv", "source": "/etc"}]
+    corpus.edit(lambda about: about["options"].update(external_mounts=mounts), marked=False)
+    assert "/etc at srv" in corpus.refusal(allow_unsigned=True)
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707])

@@ -71,6 +71,23 @@ def test_signed_image_is_accepted_from_its_signer_only(lxc: Factory, keys: Keys,
     checkpoint.container.assert_counts()
 
 
+def test_signed_image_of_another_host_is_accepted_and_an_unsigned_one_only_where_allowed(
+    lxc: Factory, keys: Keys
+) -> None:
+    checkpoint = lxc.start()
+    checkpoint.checkpointed(stop=True, sign_key=keys.private)
+    # As on a host that has another key.
+    (checkpoint.directory / "manifest.host").write_text("0" * 64 + "\n")
+    checkpoint.refused("restored", "nothing proves that this host made it", "verify_key", "allow_unsigned: true")
+    checkpoint.restored(verify_key=keys.public)
+    checkpoint.container.assert_counts()
+    checkpoint.checkpointed(stop=True)
+    (checkpoint.directory / "manifest.host").unlink()
+    checkpoint.refused("restored", "nothing proves that this host made it")
+    checkpoint.restored(allow_unsigned=True)
+    checkpoint.container.assert_counts()
+
+
 def test_openssl_itself_verifies_the_signature(lxc: Factory, keys: Keys) -> None:
     checkpoint = lxc.start()
     checkpoint.checkpointed(sign_key=keys.private)

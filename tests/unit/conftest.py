@@ -10,6 +10,17 @@ import tempfile
 import typing as t
 
 import pytest
+from ansible_collections.stasis.lxc.plugins.module_utils import _origin
+
+
+@pytest.fixture(autouse=True)
+def _host_key() -> t.Iterator[None]:
+    """A key of its own for each test, below directories that only root can write; made when it is needed."""
+    top = f"/var/lib/stasis-unit-key-{os.getpid()}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_origin, "KEY", f"{top}/host.key")
+        yield
+    shutil.rmtree(top, ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -206,6 +206,44 @@ class TestCgroups:
         assert bench.run("post-dump", **environment).returncode == 0
         assert (bench.images / "cgroup-tree").read_text() == "dir .\ndir init.scope\n"
 
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["a\nb"],
+            ["a\n"],
+            ["\na"],
+            ["\n"],
+            ["a  b"],
+            [" a"],
+            ["a "],
+            ["a\tb"],
+            ["a\rb"],
+            ["\x1b[2J"],
+            ["a", "a\n"],
+            ["a\n", "b"],
+        ],
+        ids=ascii,
+    )
+    def test_one_whose_name_cannot_be_recorded_keeps_the_container_running(
+        self, bench: Bench, names: list[str]
+    ) -> None:
+        top, environment = self.given(bench, "dir .\n")
+        for name in names:
+            (top / name).mkdir()
+        commit = bench.images / "committed"
+        done = bench.run("post-dump", **environment, STASIS_COMMIT=str(commit))
+        assert done.returncode == 1
+        assert "in its name" in bench.said()
+        assert bench.said().count("\n") == 1
+        assert not commit.exists()
+
+    def test_line_break_that_continues_as_another_path_is_found(self, bench: Bench) -> None:
+        """In a list of paths, one a line, this one is the paths of `a` and of `b`."""
+        top, environment = self.given(bench, "dir .\ndir a\n")
+        (top / "a").mkdir()
+        (top / f"a\n{top}/b").mkdir(parents=True)
+        assert bench.run("post-dump", **environment).returncode == 1
+
     @pytest.mark.parametrize("event", ["post-dump", "post-setup-namespaces", "post-restore"])
     def test_are_left_alone_without_a_record(self, bench: Bench, event: str) -> None:
         top, environment = self.given(bench, "")

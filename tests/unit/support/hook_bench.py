@@ -16,7 +16,7 @@ SHELLS = {"dash": ["/usr/bin/dash"], "busybox": ["/bin/busybox", "sh"]}
 FAKE = """#!/bin/sh
 me=${0##*/}
 {
-    echo "$me $*"
+    printf '%s\\n' "$me $*"
     case $* in *-batch*) /bin/cat ;; esac
 } >>"$FAKE_LOG"
 case ,$FAKE_FAIL, in *,$me,*) exit 1 ;; esac
@@ -86,7 +86,8 @@ class Bench:
             [*self.shell, str(HOOK), *arguments],
             env={key: value for key, value in given.items() if value != "UNSET"},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=False,
             timeout=200,
         )

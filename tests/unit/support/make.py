@@ -97,7 +97,7 @@ def image(state: str = _image.SEALED, **changes: t.Any) -> _image.Image:
     if state in (_image.STAGING, _image.COMMITTED):
         found = replace(found, draft=draft())
     elif state == _image.SEALED:
-        found = replace(found, manifest=manifest(), fingerprint=dict(FINGERPRINT))
+        found = replace(found, manifest=manifest(), fingerprint=dict(FINGERPRINT), made_here=True)
     elif state == _image.DAMAGED:
         found = replace(found, manifest=manifest(), problem="pages-1.img is missing.")
     elif state == _image.FOREIGN:

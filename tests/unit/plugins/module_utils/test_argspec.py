@@ -22,6 +22,7 @@ OTHER: dict[str, t.Any] = {
     "overwrite": True,
     "force": True,
     "allow_stale": True,
+    "allow_unsigned": True,
     "autostart": "inhibit",
     "preflight": "warn",
     "verify": "size",
@@ -141,6 +142,10 @@ def test_options_that_a_restore_takes_over_apply_to_both() -> None:
         ({"sign_key": "sign.pem"}, "sign_key 'sign.pem' is not an absolute path"),
         ({"state": "restored", "verify_key": "/x y"}, "verify_key '/x y' contains ' '"),
         ({"state": "restored", "verify_key": "/x", "verify": "size"}, "verify_key has no meaning with verify=size"),
+        (
+            {"state": "restored", "verify_key": "/x", "allow_unsigned": True},
+            "allow_unsigned has no meaning with verify_key",
+        ),
         ({"state": "restored", "verify_key": "/x", "verify": "none"}, "verify_key has no meaning with verify=none"),
         ({"timeout": 0}, "timeout is 0"),
         ({"timeout": 3_000_000}, "timeout is 3000000"),

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _cgroup_tree
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroup_tree import Group
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError, StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 
@@ -151,10 +151,14 @@ def test_limit_of_the_payload_cgroup_alone_is_a_record() -> None:
     assert _cgroup_tree.record([Group(".", (), (("pids.max", "9"),))]) == "dir .\nlimit pids.max 9\n"
 
 
-def test_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "lxc.payload.web1" / "a\nb").mkdir(parents=True)
-    with pytest.raises(StasisError, match="line break"):
-        _cgroup_tree.observe(Hierarchy((), str(tmp_path), "/lxc.payload.web1", unified=True))
+@pytest.mark.parametrize("name", ["a\nb", "a  b", " a", "a ", "a\tb", "a\x1b[1m"])
+def test_name_that_the_hook_would_not_read_back_is_refused_before_the_dump(tmp_path: Path, name: str) -> None:
+    (tmp_path / "lxc.payload.web1" / name).mkdir(parents=True)
+    hierarchy = Hierarchy((), str(tmp_path), "/lxc.payload.web1", unified=True)
+    with pytest.raises(StasisError, match="cannot be recorded"):
+        _cgroup_tree.observe(hierarchy)
+    with pytest.raises(StasisError, match="cannot be recorded"):
+        _cgroup_tree.check_names([hierarchy])
 
 
 @each(
@@ -175,11 +179,53 @@ def test_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
         "give 5:6 cgroup.procs",
         "run x",
         "",
+        # What the hook's `read` would take for something else than it looks like.
+        "dir  ../other",
+        "dir ..  ",
+        "dir a  b",
+        "dir  a",
+        "dir a ",
+        "dir a\tb",
+        "dir a\rb",
+        "dir a\0b",
+        "dir a/./b",
+        "dir a//b",
+        "dir a/",
+        "dir\t../other",
+        " dir ../other",
+        "dir\v../other",
+        "set  ../x +pids",
+        "set cgroup.subtree_control  +pids",
+        "set cgroup.subtree_control -pids",
+        "set cpuset.cpus 1 2",
+        "limit  ../other/pids.max 1",
+        "limit pids.max  1",
+        "limit pids.max 1 ",
+        "limit cgroup.kill 1",
+        "limit cgroup.procs 1",
+        "limit memory.max 1\x0bowner 1:1",
+        "give 5:6 g=u  cgroup.procs",
+        "give 5:6 g=u cgroup.*",
+        "owner 1:1",
+        "own 99999999999:1",
+        "own \u0661:1",
+        "dir " + "x" * 5000,
     ],
 )
 def test_record_that_leads_out_of_the_payload_cgroup_is_refused(line: str) -> None:
-    with pytest.raises(StasisError, match="damaged"):
+    with pytest.raises(RecordError, match="cgroup-tree has no valid 'line 2'"):
         _cgroup_tree.check(f"dir .\n{line}\n")
+
+
+@pytest.mark.parametrize("text", ["own 1:1\n", "set cpuset.cpus 0\n", "limit pids.max 1\n", "give 1:1 g=u\n", "\n"])
+def test_line_without_a_directory_above_it_is_refused(text: str) -> None:
+    with pytest.raises(RecordError, match="line 1"):
+        _cgroup_tree.check(text)
+
+
+def test_last_line_that_the_hook_would_not_read_is_refused() -> None:
+    with pytest.raises(RecordError, match="last line"):
+        _cgroup_tree.check("dir .\nlimit pids.max 9")
 
 
 def test_v2_hierarchy_is_found_among_the_others() -> None:

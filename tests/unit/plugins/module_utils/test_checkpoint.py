@@ -26,7 +26,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._autostart import Autostart
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError, StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.house import (
     BPF,
     CRIU,
@@ -273,6 +273,36 @@ def test_restore_remembers_the_options_of_the_dump_unless_the_task_sets_them(hou
     command = house.run(check_mode=True, state="restored", tcp_established=True, manage_cgroups="full").command
     assert "--tcp-established" in command
     assert "--manage-cgroups=full" in command
+
+
+def test_checkpoint_that_nobody_vouches_for_is_restored_only_where_the_task_allows_it(house: House) -> None:
+    stop(house)
+    checkpointed(house, options={"external_mounts": [{"target": "srv", "source": "/mnt"}]})
+    os.unlink(f"{house.directory}/manifest.host")
+    before = tree(house.top)
+    with pytest.raises(StasisError, match="nothing proves that this host made it"):
+        house.run(check_mode=True, state="restored")
+    options = {"state": "restored", "allow_unsigned": True}
+    with pytest.raises(StasisError, match=r"asks for bind mounts of this host.*/mnt at srv") as refusal:
+        house.run(check_mode=True, **options)
+    assert "external_mounts" in refusal.value.remedy
+    mounts = [{"target": "srv", "source": "/mnt/other"}]
+    command = house.run(check_mode=True, external_mounts=mounts, **options).command
+    assert "srv:/mnt/other" in command
+    assert tree(house.top) == before
+
+
+@pytest.mark.parametrize("name", ["veth0", "cgroup-tree", "device-list", "device-programs"])
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_record_that_no_dump_writes_is_refused_before_the_container_is_stopped(
+    house: House, name: str, check_mode: bool
+) -> None:
+    checkpointed(house)
+    write(f"{house.directory}/{name}", "dir  ../../other\n")
+    nobody_acts(house.monkeypatch)
+    house.monkeypatch.setattr(_workspace, "locked", lambda *_a, **_k: contextlib.nullcontext(7))
+    with pytest.raises(RecordError, match=f"{name} has no valid"):
+        house.run(check_mode=check_mode, state="restored", force=True, allow_stale=True, verify="none")
 
 
 def test_forced_restore_stops_the_container_first(house: House) -> None:

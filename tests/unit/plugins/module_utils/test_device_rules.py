@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _device_rules
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError
 
 pytestmark = pytest.mark.interpreter
 
@@ -25,9 +26,24 @@ def test_programs_are_the_same_out_of_the_record() -> None:
     assert _device_rules.decode("") == []
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '"aa"', "[1]", '["zz"]', '["0102"]', '[""]', f'["{"00" * 40000}"]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        '"aa"',
+        "[1]",
+        '["zz"]',
+        '["0102"]',
+        '[""]',
+        f'["{"00" * 40000}"]',
+        '["00 00 00 00 00 00 00 00"]',
+        '["\u0660000000000000000"]',
+        "[" * 99999,
+    ],
+)
 def test_record_that_something_else_has_written_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(RecordError, match="has no valid"):
         _device_rules.decode(text)
 
 
@@ -39,9 +55,24 @@ def test_list_of_cgroup_v1_is_taken_unless_it_allows_everything(tmp_path: Path) 
     assert _device_rules.listed(os.fspath(tmp_path)) == ""
 
 
-@pytest.mark.parametrize("text", ["a *:* rwm\n", "c 1:3\n", "c 1:3 rwx\n", "c *:* m\n../x\n", "c 1:3 rwm \n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a *:* rwm\n",
+        "c 1:3\n",
+        "c 1:3 rwx\n",
+        "c *:* m\n../x\n",
+        "c 1:3 rwm \n",
+        "c 1:3 rwm",
+        "c  1:3 rwm\n",
+        "c 1:3 rwm\r\n",
+        "c 1:3 rwm\x0bc 1:4 rwm\n",
+        "\n",
+        "c 1:\u0663 r\n",
+    ],
+)
 def test_list_that_something_else_has_written_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(RecordError, match="has no valid"):
         _device_rules.check_list(text)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _image, _manifest
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _image, _manifest, _origin
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
 from ansible_collections.stasis.lxc.tests.unit.support.images import published, staged
@@ -94,7 +95,11 @@ def test_staging_directory_is_private_and_holds_the_draft(target: str) -> None:
     assert staging == _image.staging_path(target)
     assert stat.S_IMODE(os.stat(os.path.dirname(target)).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(staging).st_mode) == 0o700
-    assert tree(staging) == {"draft.json": "100600 " + json.dumps(draft(), indent=1, sort_keys=True) + "\n"}
+    [(name, text)] = tree(staging).items()
+    assert name == "draft.json"
+    written = json.loads(text.partition(" ")[2])
+    assert len(written.pop("made_here")) == 65
+    assert (text[:6], written) == ("100600", draft())
 
 
 def test_staging_that_is_in_the_way_is_not_written_into(target: str) -> None:
@@ -116,6 +121,7 @@ def test_seal_hashes_every_file_makes_it_private_and_ends_the_draft(target: str)
         "dump.log": "100600 log",
         "pages-1.img": "100600 memory",
         "manifest.json": "100600 " + _manifest.dump(sealed),
+        "manifest.host": "100600 " + _origin.mark(_manifest.dump(sealed).encode()).decode(),
     }
 
 
@@ -360,4 +366,61 @@ def test_an_image_that_an_interrupted_run_had_sealed_is_published_without_its_dr
     write(f"{staging}/committed", "committed B 1\n")
     write(f"{staging}/draft.json", "{}")
     _image.publish(directory)
-    assert os.listdir(directory) == ["manifest.json"]
+    assert sorted(os.listdir(directory)) == ["manifest.host", "manifest.json"]
+
+
+def test_image_of_this_host_is_known_by_its_mark_wherever_it_lies(target: str, safe_dir: str) -> None:
+    published(target)
+    assert _image.look(target).made_here
+    shutil.copytree(target, f"{safe_dir}/copy")
+    assert _image.look(f"{safe_dir}/copy").made_here
+
+
+def other_host(monkeypatch: pytest.MonkeyPatch, safe_dir: str) -> None:
+    """From here on this is another host."""
+    monkeypatch.setattr(_origin, "KEY", f"{safe_dir}/etc/host.key")
+
+
+def test_image_of_another_host_is_not_of_this_one(target: str, safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    published(target)
+    other_host(monkeypatch, safe_dir)
+    assert not _image.look(target).made_here
+    published(f"{target}-2")
+    assert not _image.look(target).made_here
+    assert _image.look(f"{target}-2").made_here
+
+
+def test_image_that_was_changed_with_its_checksum_is_not_of_this_host(target: str) -> None:
+    published(target)
+    path = f"{target}/manifest.json"
+    with open(path, encoding="utf-8") as stream:
+        found = json.load(stream)
+    write(path, _manifest.dump({**found, "generation": 7}))
+    image = _image.look(target)
+    assert (image.state, image.made_here) == (_image.SEALED, False)
+
+
+def test_image_without_a_mark_is_not_of_this_host(target: str) -> None:
+    published(target)
+    os.unlink(f"{target}/manifest.host")
+    assert (_image.look(target).state, _image.look(target).made_here) == (_image.SEALED, False)
+
+
+def test_staging_directory_of_this_host_is_known_by_its_draft_but_no_copy_of_it(target: str, safe_dir: str) -> None:
+    staging = staged(target)
+    found = _image.look(staging)
+    assert (found.state, found.made_here, found.draft) == (_image.COMMITTED, True, draft())
+    shutil.copytree(staging, f"{safe_dir}/copy")
+    assert not _image.look(f"{safe_dir}/copy").made_here
+    with open(f"{staging}/draft.json", encoding="utf-8") as stream:
+        changed = json.load(stream)
+    write(f"{staging}/draft.json", json.dumps({**changed, "generation": 9}))
+    assert not _image.look(staging).made_here
+
+
+@pytest.mark.parametrize("mark", [None, 1, [], {}, "", "x" * 65, "\udcff"], ids=ascii)
+def test_draft_with_another_mark_is_not_of_this_host(target: str, mark: object) -> None:
+    staging = staged(target)
+    write(f"{staging}/draft.json", json.dumps({**draft(), "made_here": mark}))
+    found = _image.look(staging)
+    assert (found.made_here, found.draft) == (False, draft())

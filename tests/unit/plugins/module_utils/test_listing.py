@@ -55,6 +55,7 @@ def test_entry_has_every_key(safe_dir: str) -> None:
         "restored": [{"boot_id": "B1", "init_pid": 10, "init_start": 20}],
         "verified": False,
         "signed": False,
+        "made_here": True,
         "faults": [],
     }
 

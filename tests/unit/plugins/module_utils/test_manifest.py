@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _manifest, _nics
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError, StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, draft, manifest
 
@@ -158,7 +158,7 @@ def test_deeply_nested_text_is_damage() -> None:
         _manifest.parse("[" * 200_000, "m")
 
 
-NIC = {"index": 0, "kind": "veth", "name": "eth0", "port": {"isolated": "1"}, "vlans": ["add vid 1"]}
+NIC = {"index": 0, "kind": "veth", "name": "eth0", "veth": "veth1", "port": {"isolated": "1"}, "vlans": ["add vid 1"]}
 
 
 @each(
@@ -200,20 +200,115 @@ def test_option_of_another_kind_is_damage(option: str, value: object) -> None:
         _manifest.parse(_manifest.dump(manifest(options={option: value})), "m")
 
 
+FULL_NIC = _nics.Nic(
+    1,
+    "veth",
+    name="eth0",
+    veth="veth1",
+    bridge="br0",
+    mac="fe:00:00:00:00:01",
+    mtu=1500,
+    port={"isolated": "1"},
+    vlans=("add vid 10-20 pvid untagged",),
+    state="disabled",
+    sysctls={"ipv4 rp_filter": "2"},
+    link="eno1",
+    addresses=("10.0.0.1/24", "fe80::1/128"),
+    problems=("eth0 would lose an alias.",),
+)
+
+
 def test_every_nic_that_can_be_observed_can_be_recorded() -> None:
-    full = {one.name: {"a": "b"} if "Mapping" in str(one.type) else ("x",) for one in fields(_nics.Nic)}
-    full = {name: 1 if name in ("index", "mtu") else value for name, value in full.items()}
-    texts = {one.name: "x" for one in fields(_nics.Nic) if one.type == "str"}
-    for nic in (_nics.Nic(0, "veth"), _nics.Nic(**{**full, **texts})):
+    assert all(getattr(FULL_NIC, one.name) for one in fields(_nics.Nic)), "a new field has a value here"
+    for nic in (_nics.Nic(0, "empty"), FULL_NIC):
         about = _manifest.parse(_manifest.dump(manifest(nics=[asdict(nic)])), "m")
         assert _nics.Nic(**about["nics"][0]).name == nic.name
 
 
 def test_draft_that_nobody_could_read_later_is_refused_before_the_freeze() -> None:
-    _manifest.check_draft(draft(nics=[asdict(_nics.Nic(0, "veth", vlans=("x",)))]))
+    _manifest.check_draft(draft(nics=[asdict(FULL_NIC)]))
     for changes in ({"nics": [{"kind": "veth"}]}, {"autostart_units": ["x"]}, {"container": None}):
         with pytest.raises(StasisError, match="The draft of the manifest has no valid"):
             _manifest.check_draft(draft(**changes))
+    with pytest.raises(RecordError, match="'terminals'") as refusal:
+        _manifest.check_draft(draft(terminals=["dev/tty1\n--action-script\n/x"]))
+    assert "nothing was frozen" in refusal.value.remedy
+
+
+LINES = "x\n--action-script\n/tmp/x"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("container", "../web1"),
+        ("container", "web1\n"),
+        ("lxc_path", "/var/lib/lxc\n"),
+        ("lxc_path", "lib"),
+        ("generation", -1),
+        ("generation", 1 << 40),
+        ("created", "yesterday"),
+        ("created", "2026-11-22T22:00:00Z\n"),
+        ("architecture", "x86 64"),
+        ("versions", {"kernel": LINES}),
+        ("versions", {LINES: "1"}),
+        ("cpu", "A\x1b[2J"),
+        ("command", [LINES]),
+        ("stats", {"frozen_time": 1 << 70}),
+        ("init_name", "x\x85y"),
+        ("identity", {"spec": LINES}),
+        ("config_digest", "c\u2028"),
+        ("unheard", {"of": [LINES]}),
+        ("unheard\n", 1),
+        ("unheard", [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]),
+        ("terminals", [LINES]),
+        ("terminals", ["dev/../../../x"]),
+        ("terminals", ["/dev/tty1"]),
+        ("terminals", ["dev/tty1:/etc/shadow"]),
+        ("terminals", [""]),
+        ("nics", [{**NIC, "veth": LINES}]),
+        ("nics", [{**NIC, "veth": "v", "port": {"../../x": "1"}}]),
+        ("nics", [{"index": 0, "kind": "macvlan", "name": "m0", "link": "eno1]:x"}]),
+        ("nics", [{"index": 0, "kind": "phys", "name": LINES, "link": "eno1"}]),
+        ("autostart_units", ["lxc@web2.service"]),
+        ("autostart_units", ["lxc@web1.service\n"]),
+        ("cgroups", [{"controllers": ["cpu "], "mount": "/x", "path": "/y", "unified": True}]),
+        ("cgroups", [{"controllers": [], "mount": "/x", "path": "/y\n", "unified": True}]),
+        ("lsm", {"kind": "other", "label": ""}),
+        ("lsm", {"kind": "apparmor", "label": "x\n"}),
+        ("addresses", [{"nic": "eth0", "address": "10.0.0.1 dev lo"}]),
+        ("addresses", [{"nic": "e\nth0", "address": "10.0.0.1"}]),
+        ("open_files", {"/../../etc/link_remap.1": [1, 2, 3]}),
+        ("open_files", {"etc/x": [1, 2, 3]}),
+        ("open_files", {"//etc/x": [1, 2, 3]}),
+        ("open_files", {"/a\0b": [1, 2, 3]}),
+        ("overlay_work", "/var/lib/../x"),
+        ("overlay_work", "x"),
+        ("parent", {"link": "/etc", "sha256": DIGEST}),
+        ("parent", {"link": "../a/b", "sha256": DIGEST}),
+        ("parent", {"link": "../a", "sha256": "x"}),
+        ("options", {"manage_cgroups": "full --x"}),
+        ("options", {"external_mounts": [{"target": LINES, "source": "/b"}]}),
+        ("options", {"external_mounts": [{"target": "a", "source": "/b:/c"}]}),
+        ("options", {"external_mounts": [{"target": "../a", "source": "/b"}]}),
+        ("options", {"external_mounts": [{"target": "a", "source": "/../etc"}]}),
+        ("options", {"lsm_profile": LINES}),
+    ],
+    ids=ascii,
+)
+def test_value_that_no_dump_writes_is_damage_whoever_made_the_checksum(key: str, value: object) -> None:
+    about = manifest(**{key: value})
+    with pytest.raises(RecordError, match="m has no valid") as refusal:
+        _manifest.parse(_manifest.dump(about), "m")
+    assert refusal.value.file == "m"
+    assert refusal.value.field.startswith(key) or "keys" in refusal.value.field
+    assert refusal.value.message.isprintable()
+
+
+def test_names_of_files_in_the_container_are_taken_as_they_are() -> None:
+    names = ["/", "/a\nb", "/a\x1b[2J", "/\udcff", "/link_remap.1", "/a b", "/..a"]
+    found = _manifest.parse(_manifest.dump(manifest(open_files={name: [1, 2, 3] for name in names})), "m")
+    assert sorted(found["open_files"]) == sorted(names)
 
 
 def test_whole_manifest_is_taken() -> None:

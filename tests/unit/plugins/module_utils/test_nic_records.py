@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _nic_records
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils import _bridge_ports, _nic_records
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError, StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
@@ -76,14 +77,128 @@ def test_a_directory_without_records_has_no_nics(tmp_path: Path) -> None:
     assert _nic_records.read_records(str(tmp_path)) == []
 
 
+HOSTILE = {
+    "eth0": [
+        "",
+        "two words",
+        "x" * 16,
+        "../x",
+        "a\n\nb",
+        "-batch",
+        "a]",
+        "eth0\nveth9",
+        "\u0665",
+        "a\0b",
+        " eth0",
+        "eth0\r",
+    ],
+    "veth0": ["", "x\nlxc.hook.pre-start = /x", "../../../../etc", "a/b", "..", "v #", 'v"', "v\t", "*"],
+    "bridge0": ["b r", "../lo", "br0 master x", "br0\nlink del dev eth0", "b;c", "br0\n\n"],
+    "mac0": ["fe:00:00:00:00", "fe:00:00:00:00:01 down", "FE:00:00:00:00:01", "$(id)", "fe:00:00:00:00:01\n\n"],
+    "mtu0": ["many", "-1", "1500 up", "0x10", "9" * 11, "\u0661", "1500\n1"],
+    "state0": ["enabled", "disabled learning off", "3", "disabled\nx"],
+    "port0": [
+        "isolated\n",
+        "isolated 1",
+        "../../../../../proc/sys/kernel/core_pattern |/x\n",
+        "isolated  1\n",
+        " isolated 1\n",
+        "isolated 1 \n",
+        "isolated 1\r\n",
+        "isolated -1\n",
+        "isolated 1\nisolated 0\n",
+        "flush 1\n",
+        "state 0\n",
+        "group_fwd_mask 1\n",
+        "backup_port ../x\n",
+        "isolated 1\n\n",
+        "isolated\t1\n",
+    ],
+    "vlan0": [
+        "add vid 1 dev lo\n",
+        "add vid 1",
+        "add  vid 1\n",
+        "add vid 1\tmaster\n",
+        "set vid 1\n",
+        "add vid 99999\n",
+        "add vid 1 pvid\rdel\n",
+        "show\n",
+        "\n",
+    ],
+    "sysctl0": [
+        "ipv4 ../../../../kernel/x 1\n",
+        "../../kernel rp_filter 1\n",
+        "ipv4 forwarding 1\n",
+        "ipv4 rp_filter\n",
+        "ipv4 rp_filter 1",
+        "ipv4 rp_filter 1 2\n",
+        "ipv4  rp_filter 1\n",
+        "ipv4 rp_filter 1\nipv4 rp_filter 2\n",
+    ],
+}
+
+
 @pytest.mark.parametrize(
-    "damage", [{"eth0": ""}, {"veth0": ""}, {"mtu0": "many"}, {"port0": "isolated\n"}], ids=lambda one: next(iter(one))
+    ("name", "text"), [(name, text) for name, texts in HOSTILE.items() for text in texts], ids=ascii
 )
-def test_a_damaged_record_is_an_error_not_a_guess(tmp_path: Path, damage: dict[str, str]) -> None:
-    for name, text in {"eth0": "eth0", "veth0": "vethX", **damage}.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(StasisError, match="damaged"):
+def test_record_that_no_dump_writes_is_an_error_that_names_it(tmp_path: Path, name: str, text: str) -> None:
+    for file, content in {"eth0": "eth0", "veth0": "vethX", name: text}.items():
+        (tmp_path / file).write_bytes(os.fsencode(content))
+    with pytest.raises(RecordError) as refusal:
         _nic_records.read_records(str(tmp_path))
+    assert refusal.value.file == name
+    assert refusal.value.message.isprintable()
+
+
+@pytest.mark.parametrize("number", ["00", "007", "9" * 30])
+def test_number_that_is_not_as_it_is_written_is_an_error(tmp_path: Path, number: str) -> None:
+    (tmp_path / f"veth{number}").write_text("vethX")
+    (tmp_path / f"eth{number}").write_text("eth0")
+    with pytest.raises(RecordError, match=r"'number'|'index'"):
+        _nic_records.read_records(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "eth 0"},
+        {"veth": "v\nlxc.hook.pre-start = /x"},
+        {"bridge": "../x"},
+        {"mac": "x"},
+        {"port": {"../x": "1"}},
+        {"vlans": ("add vid 1 dev lo",)},
+        {"sysctls": {"ipv4 ../x": "1"}},
+        {"state": "x y"},
+        {"mtu": -1},
+        {"link": "eno1]"},
+        {"addresses": ("10.0.0.1/24 dev lo",)},
+        {"kind": "veth\n"},
+    ],
+    ids=repr,
+)
+def test_nothing_is_written_of_a_nic_that_could_not_be_read_back(tmp_path: Path, change: dict[str, object]) -> None:
+    nic = dataclasses.replace(NICS[0], **change)
+    if nic.kind == "veth":
+        with pytest.raises(StasisError, match="cannot be recorded"):
+            _nic_records.write_records(str(tmp_path), [nic])
+    assert _nic_records.fault(nic) is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_attribute_of_a_port_can_be_recorded(tmp_path: Path) -> None:
+    values = {"group_fwd_mask": "0xfff8", "backup_port": "vethC"}
+    port = {name: values.get(name, "7") for name in _bridge_ports.FRESH_PORT}
+    nic = dataclasses.replace(NICS[0], port=port)
+    _nic_records.write_records(str(tmp_path), [nic])
+    assert _nic_records.read_records(str(tmp_path)) == [nic]
+
+
+def test_interface_that_nothing_is_told_of_may_have_any_name_of_one_word() -> None:
+    assert _nic_records.fault(Nic(3, "bridge", "br@0#")) is None
+    assert _nic_records.fault(Nic(3, "sit", "sit0")) is None
+    assert _nic_records.fault(Nic(3, "inner veth", "é")) is None
+    for name in ("a b", "a/b", "\x1b[2J", "a\nb", "é" * 8, "a\udcff"):
+        assert _nic_records.fault(Nic(3, "bridge", name)) == ("name", name)
 
 
 def test_an_older_record_is_never_overwritten(tmp_path: Path) -> None:

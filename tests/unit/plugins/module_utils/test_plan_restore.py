@@ -125,3 +125,34 @@ def test_was_restored_from_asks_for_boot_pid_and_start_time(case: str) -> None:
 def test_name_of_inits_program_does_not_matter() -> None:
     renamed = container(init=Process(INIT.pid, INIT.start, "other"))
     assert _plan_restore.was_restored_from(renamed, image(consumed=(OURS,)), BOOT)
+
+
+UNKNOWN = image(_image.SEALED, made_here=False)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_image_that_nobody_vouches_for_is_refused_with_the_option_that_allows_it(state: str) -> None:
+    with pytest.raises(StasisError, match="nothing proves that this host made it") as refusal:
+        _plan_restore.plan_restore(
+            container(state), UNKNOWN, wanted(state="restored", force=True, allow_stale=True), [], BOOT
+        )
+    assert "allow_unsigned: true" in refusal.value.remedy
+    assert "verify_key" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("options", [{"allow_unsigned": True}, {"verify_key": "/etc/stasis/sign.pub"}], ids=str)
+def test_image_that_the_task_trusts_is_restored_wherever_it_was_made(options: dict[str, object]) -> None:
+    plan = _plan_restore.plan_restore(container("STOPPED"), UNKNOWN, wanted(state="restored", **options), [], BOOT)
+    assert plan.action == "restore"
+
+
+def test_unsigned_image_may_still_be_stale() -> None:
+    options = wanted(state="restored", allow_unsigned=True)
+    with pytest.raises(StasisError, match="not fresh"):
+        _plan_restore.plan_restore(container("STOPPED"), UNKNOWN, options, STALE, BOOT)
+
+
+def test_container_that_was_restored_from_it_stays_as_it_is() -> None:
+    options = wanted(state="restored")
+    found = image(_image.SEALED, made_here=False, consumed=(OURS,))
+    assert _plan_restore.plan_restore(container("RUNNING"), found, options, [], BOOT).action == "none"

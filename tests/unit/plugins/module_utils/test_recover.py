@@ -343,6 +343,27 @@ def test_completed_image_is_signed_with_the_key_that_its_run_had_or_not_at_all(
     assert os.path.exists(f"{target}/manifest.sig") is signed
 
 
+def test_completed_image_is_of_this_host_if_its_draft_is(target: str, stopped: Container) -> None:
+    committed(target)
+    assert len(recovered(target, stopped)) == 1
+    assert _image.look(target).made_here
+
+
+def test_staging_directory_from_elsewhere_does_not_become_an_image_of_this_host(
+    target: str, stopped: Container, safe_dir: str
+) -> None:
+    staging = committed(target)
+    shutil.move(staging, f"{safe_dir}/away")
+    # Made by somebody else, who can copy all of it.
+    shutil.copytree(f"{safe_dir}/away", staging)
+    assert not _recover.foreseen(target, NAME, LXC_PATH, stopped).made_here
+    told = recovered(target, stopped)
+    assert len(told) == 2
+    assert told[1].startswith("left that checkpoint without the mark of this host")
+    found = _image.look(target)
+    assert (found.state, found.made_here) == (_image.SEALED, False)
+
+
 def test_untrusted_image_is_left_alone(target: str, stopped: Container) -> None:
     published(target, OLD)
     _image.seal(committed(target, NEW), manifest(created=NEW))

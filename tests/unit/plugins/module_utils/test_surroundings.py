@@ -12,7 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _nics, _surroundings
+from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _criu_files,
+    _nic_problems,
+    _nics,
+    _surroundings,
+)
 from ansible_collections.stasis.lxc.plugins.module_utils._compatibility import FileState
 from ansible_collections.stasis.lxc.plugins.module_utils._host import Host
 from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Rootfs
@@ -71,6 +76,18 @@ def test_files_are_recorded_with_the_time_only_of_what_nobody_writes(tmp_path: P
     assert found["/tmp/log"] == [-1, 0o100644, -1, log.st_dev, log.st_ino]
     assert found["/"] == [-1, 0o40755, -1, -1, -1]
     assert _surroundings.record_files(os.fspath(image), "")["/bin/workload"] == [893936, 0o100755, -1, -1, -1]
+
+
+def test_path_that_a_restore_would_refuse_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ["/a", "a", "/../etc/link_remap.1", "//a", "/a\0b", "/a/./b", "/a\nb", "/\udcff"]
+    monkeypatch.setattr(_criu_files, "read", lambda _image: [_criu_files.OpenFile(path, 1, 1, True) for path in paths])
+    assert sorted(_surroundings.record_files("/image", "")) == ["/a", "/a\nb", "/\udcff"]
+
+
+def test_name_of_an_interface_with_a_control_character_is_read() -> None:
+    done = Call(INSIDE, stdout='[{"ifname": "a\x01b", "ifindex": 2}]')
+    assert _nics.inside_links(4321, StrictRunner(done)) == [{"ifname": "a\x01b", "ifindex": 2}]
+    assert "rename it" in _nic_problems.inside_problems({"ifname": "a\x01b"})[0]
 
 
 def observe(runner: StrictRunner, about: dict[str, t.Any], rootfs: str = "") -> t.Any:

@@ -45,3 +45,10 @@ def test_init_that_has_ended_is_told_nothing(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "77" / "comm").write_text("systemd\n")
     _systemd.reload(INIT, proc=str(tmp_path), kernel="6.18")
     assert tried == [INIT]
+
+
+@pytest.mark.parametrize("comm", [b"a\nb\n", b"\x1b[2J\n", b"a\x85b\n", b"\xff\x01\n"])
+def test_name_of_an_init_that_no_line_can_hold_is_left_out(tmp_path: Path, comm: bytes) -> None:
+    (tmp_path / "77").mkdir()
+    (tmp_path / "77" / "comm").write_bytes(comm)
+    assert _systemd.name(77, str(tmp_path)) in ("", "a\ufffdb")

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _workspace
-from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import RecordError, StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import tree, write
 
 
@@ -179,3 +179,16 @@ def test_log_that_a_failure_names_is_there(safe_dir: str) -> None:
     assert work.first("restore.log", "lxc.log", "lxc.err") == work.file("lxc.err")
     write(work.file("lxc.log"), "x")
     assert work.first("restore.log", "lxc.log", "lxc.err") == work.file("lxc.log")
+
+
+@pytest.mark.parametrize("item", ["--external\n--action-script", "x\n", "a\0b"], ids=ascii)
+def test_item_that_would_be_more_than_one_line_is_refused(safe_dir: str, item: str) -> None:
+    work = _workspace.Workspace("web1", "restore", safe_dir)
+    with pytest.raises(RecordError, match="argv has no valid 'line'"):
+        work.write_lines("argv", ["-o", item])
+
+
+def test_item_with_any_other_byte_is_written_as_it_is(safe_dir: str) -> None:
+    work = _workspace.Workspace("web1", "restore", safe_dir)
+    with open(work.write_lines("argv", ["a\udcff\r b"]), "rb") as stream:
+        assert stream.read() == b"a\xff\r b\n"
