@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import typing as t
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _ahead,
@@ -36,10 +36,12 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _mend,
     _nic_records,
     _nics,
+    _proof,
     _rootfs,
     _runner,
     _signing,
     _surroundings,
+    _trial,
     _workspace,
 )
 
@@ -52,7 +54,11 @@ _LAST_IMAGE = "inventory.img"
 
 @dataclass(frozen=True)
 class DumpOrder:
-    """What to dump: the argv, the hook's lock method, the draft of the manifest, the links of the cgroup yard, and the hook."""
+    """What to dump: the argv, the hook's lock method, the draft of the manifest, the links of the cgroup yard, and the hook.
+
+    trial: how the image is restored on trial, or None. `work` in it is not known before the run. unprovable: why it
+    cannot be, or "".
+    """
 
     argv: tuple[str, ...]
     lock_by_hook: bool
@@ -60,6 +66,16 @@ class DumpOrder:
     inhibit: bool
     yard: t.Mapping[str, str] = field(default_factory=dict)
     hook: str = ""
+    trial: _trial.Order | None = None
+    unprovable: str = ""
+
+
+class Dumped(t.NamedTuple):
+    """What came of it."""
+
+    manifest: _manifest.Manifest
+    warnings: list[str]
+    proof: _proof.Verdict | None
 
 
 def dump(
@@ -68,15 +84,16 @@ def dump(
     wanted: _argspec.Wanted,
     order: DumpOrder,
     locks: t.Sequence[int],
-) -> tuple[_manifest.Manifest, list[str]]:
+) -> Dumped:
     """Dump, wait for LXC's teardown where the container is to stop, seal, publish.
 
-    Returns the manifest and warnings. Raises RunError with `log_path`, `log_errors`, `rc` and `command`; then
+    Raises RunError with `log_path`, `log_errors`, `rc` and `command`; then
     the container runs as before unless the message says otherwise, and an older checkpoint is still in its place.
     """
     work = _workspace.Workspace(wanted.name, "dump")
     staging = _image.stage(wanted.directory, order.draft)
     inhibited = False
+    proof = _proof.Verdict(_proof.SKIPPED, why=order.unprovable) if order.unprovable else None
     journal = _begin(container, wanted, order, work)
     ahead = _ahead.Ahead(staging, lambda: wanted.stop and os.path.exists(os.path.join(staging, _LAST_IMAGE)))
     try:
@@ -92,8 +109,13 @@ def dump(
             inhibited = True
         pids = _cgroups.processes(container.cgroups)
         copies = [f"/{one}" for one in container.terminals] if container.config.values("lxc.idmap") else []
-        with _incoming.unmounted(container.init.pid if container.init else 0, pids, copies) as faults:
-            warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks)
+        init = container.init.pid if container.init else 0
+        with _incoming.unmounted(init, pids, copies) as faults, _prover(wanted, order, work, running=False) as prover:
+            warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks, prover)
+            proof = prover.verdict() if prover else proof
+        if not wanted.stop:
+            warnings += [f"After the dump: {line}" for line in _mend.finish(journal, container, runner)]
+            proof = _rehearse(wanted, order, work) or proof
     except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
@@ -112,12 +134,60 @@ def dump(
             warnings.append(f"LXC has not finished the teardown of {wanted.name} after {_TEARDOWN_SECONDS:.0f} s.")
         found = _rootfs.fingerprint(container.rootfs)
         fingerprint = found.as_dict() if found else None
-    else:
-        warnings += [f"After the dump: {line}" for line in _mend.finish(journal, container, runner)]
     manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
     if wanted.stop:
         _journal.end(container.name, container.lxc_path)
-    return manifest, warnings
+    if proof and proof.verdict != _proof.PROVEN:
+        warnings.append(f"It is not proven that the checkpoint can be restored. {proof.why}")
+    return Dumped(manifest, warnings, proof)
+
+
+@contextlib.contextmanager
+def _prover(
+    wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Workspace, *, running: bool
+) -> t.Iterator[_proof.Prover | None]:
+    """What restores the image on trial, where that is asked for now. It has ended afterwards."""
+    if order.trial is None or running == wanted.stop:
+        yield None
+        return
+    prover = _proof.Prover(replace(order.trial, work=work.file("trial")), wanted.timeout, running=running)
+    try:
+        yield prover
+    finally:
+        prover.cancel()
+
+
+def _rehearse(wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Workspace) -> _proof.Verdict | None:
+    """Restore the image of a container that runs on. Raises StasisError where that does not succeed."""
+    with _prover(wanted, order, work, running=True) as prover:
+        proof = prover.verdict() if prover else None
+        if prover and proof and proof.verdict == _proof.REFUSED:
+            raise _unproven(
+                wanted, prover, proof, "The container runs on, and an older checkpoint is still in its place."
+            )
+    return proof
+
+
+def _unproven(
+    wanted: _argspec.Wanted, prover: _proof.Prover, proof: _proof.Verdict, fate: str, **data: t.Any
+) -> _errors.StasisError:
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
+
+    log = prover.log()
+    diagnoses = _diagnosis.diagnose(log)
+    errors = _criu_log.error_lines(log)
+    cause = _criu_run.cause_of(diagnoses, errors) or proof.why
+    remedy = diagnoses[0].remedy if diagnoses else f"Read {prover.log_path}; prove: false dumps it all the same."
+    return _attempts.RunError(
+        f"{wanted.name} was not dumped, because the image could not be restored on trial. {cause}",
+        f"{fate} {remedy}",
+        diagnoses=diagnoses,
+        as_before=False,
+        log_path=prover.log_path,
+        log_errors=errors,
+        proof=proof.as_dict(),
+        **data,
+    )
 
 
 def _begin(
@@ -212,6 +282,7 @@ def _run_criu(
     work: _workspace.Workspace,
     staging: str,
     locks: t.Sequence[int],
+    prover: _proof.Prover | None,
 ) -> list[str]:
     env = _criu_run.environment(wanted, work)
     env["STASIS_NICS"] = staging
@@ -224,6 +295,7 @@ def _run_criu(
         env.update(_hearing(runner))
     env["STASIS_COMMIT"] = os.path.join(staging, _image.COMMIT)
     # A container that runs on has lost nothing if the power fails, so only a stopping one waits for the disk here; see seal().
+    env.update(prover.environment if prover else {})
     env["STASIS_SYNC"] = "1" if wanted.stop else "0"
     done = _runner.run_to_files(
         order.argv,
@@ -245,6 +317,10 @@ def _run_criu(
     if committed and wanted.stop and container.init is not None and container.init.killed:
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
         return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
+    if prover and prover.asked and not committed:
+        proof = prover.verdict()
+        if proof.verdict == _proof.REFUSED:
+            raise _unproven(wanted, prover, proof, _fate(runner, container)[0], rc=done.rc, command=list(done.argv))
     raise _failure(runner, done, container, wanted, work, staging, committed)
 
 

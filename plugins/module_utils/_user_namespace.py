@@ -67,8 +67,8 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         yield directory
         return
     try:
-        _let_group_in(directory)
-        tree = _mount(directory, root)
+        let_group_in(directory)
+        tree = mount(directory, root)
     except OSError as exc:
         raise _errors.StasisError(
             f"{directory} cannot be shown to the container's root alone: {exc.strerror}.", REMEDY
@@ -79,7 +79,7 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         os.close(tree)
 
 
-def _mount(directory: str, root: int) -> int:
+def mount(directory: str, root: int) -> int:
     """A descriptor of a mount of the directory, at no path, in which root's files are the mapped root's."""
     tree = _call(_OPEN_TREE, _AT_FDCWD, directory.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
@@ -92,7 +92,8 @@ def _mount(directory: str, root: int) -> int:
     return tree
 
 
-def _let_group_in(directory: str) -> None:
+def let_group_in(directory: str) -> None:
+    """Open the directory and the images of the clocks to the group root, see above."""
     clocks = [entry.path for entry in os.scandir(directory) if _CLOCKS.match(entry.name)]
     for path, mode in [(directory, 0o710), *((path, 0o640) for path in clocks)]:
         status = os.lstat(path)
