@@ -189,5 +189,4 @@ def _trial_order(
         key=_workspace.key(wanted.name, wanted.lxc_path),
         root=_user_namespace.mapped_root(container.config.values("lxc.idmap")),
         lazy=_proof.lazy(runner, host.criu_path),
-        scripts=bool(wanted.action_scripts),
     )

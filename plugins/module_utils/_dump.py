@@ -177,13 +177,16 @@ def _unproven(
     diagnoses = _diagnosis.diagnose(log)
     errors = _criu_log.error_lines(log)
     cause = _criu_run.cause_of(diagnoses, errors) or proof.why
-    remedy = diagnoses[0].remedy if diagnoses else f"Read {prover.log_path}; prove: false dumps it all the same."
+    log_path = prover.log_path if log else ""
+    remedy = diagnoses[0].remedy if diagnoses else f"Read {log_path}." if log else "Run the task again."
+    if wanted.action_scripts:
+        remedy += " If the restore needs what action_scripts do, which are not run on trial, set prove to false."
     return _attempts.RunError(
         f"{wanted.name} was not dumped, because the image could not be restored on trial. {cause}",
         f"{fate} {remedy}",
         diagnoses=diagnoses,
         as_before=False,
-        log_path=prover.log_path,
+        log_path=log_path,
         log_errors=errors,
         proof=proof.as_dict(),
         **data,

@@ -72,11 +72,8 @@ def hindrance(nics: t.Sequence[_nics.Nic], criu_args: t.Sequence[str]) -> str:
     return ""
 
 
-def judge(reached: bool, log: str, *, running: bool, scripts: bool) -> tuple[str, str]:
-    """The verdict and its reason, from CRIU's log of a trial.
-
-    reached: all was restored. running: the container runs on. scripts: the task has action scripts. Pure.
-    """
+def judge(reached: bool, log: str, *, running: bool) -> tuple[str, str]:
+    """The verdict and its reason, from CRIU's log of a trial. reached: all was restored. running: the container runs on. Pure."""
     if reached:
         return PROVEN, ""
     errors = _criu_log.error_lines(log)
@@ -84,8 +81,6 @@ def judge(reached: bool, log: str, *, running: bool, scripts: bool) -> tuple[str
     for pattern, why in causes:
         if any(pattern.search(line) for line in errors):
             return PARTIAL, f"{why[0].upper()}{why[1:]}."
-    if scripts:
-        return PARTIAL, "The trial failed, which may be for want of action_scripts: they are not run on trial."
     return REFUSED, errors[0] if errors else "CRIU gave no reason."
 
 
@@ -120,12 +115,13 @@ class Prover:
         if self._child:
             os.waitpid(self._child, 0)
             self._child = 0
+            _trial.remove_cgroups(self._order.key)
         if self._fault:
             return Verdict(SKIPPED, 0.0, f"This host cannot restore on trial: {self._fault}.")
         try:
             return Verdict(**json.loads(_files.text_of(os.path.join(self._order.work, _VERDICT))))
         except (ValueError, TypeError):
-            return Verdict(REFUSED, 0.0, "The process that restores on trial was killed.")
+            return Verdict(REFUSED, 0.0, "The process that restores on trial ended without a verdict.")
 
     def log(self) -> str:
         """CRIU's log of the trial."""
@@ -173,6 +169,8 @@ def _work(order: _trial.Order, seconds: float, parent: int, tell: int, *, runnin
         _trial.write(os.path.join(order.work, _VOTE), "no\n" if found.verdict == REFUSED else "yes\n")
         os.close(lock)
         _trial.remove_cgroups(order.key)
+    except Exception as exc:  # noqa: BLE001 # whatever it is, it must not go on in the place of the task
+        _trial.write(os.path.join(order.work, "error"), repr(exc))
     finally:
         os._exit(0)
 
@@ -182,12 +180,7 @@ def _try(trial: _trial.Trial, order: _trial.Order, seconds: float, *, running: b
     try:
         trial.run(seconds)
         reached = os.path.exists(os.path.join(order.work, "reached"))
-        verdict, why = judge(
-            reached,
-            _workspace.read_text(os.path.join(order.work, "restore.log")),
-            running=running,
-            scripts=order.scripts,
-        )
+        verdict, why = judge(reached, _workspace.read_text(os.path.join(order.work, "restore.log")), running=running)
     except TimeoutError as exc:
         verdict, why = REFUSED, f"The trial: {exc}."
     except OSError as exc:

@@ -59,8 +59,7 @@ class Order:
 
     images: the directory of the image. init_pid: of the container that it is made of. root: the host's uid of the
     container's root in a user namespace, or None. cgroups: the container's. key: a name for the trial's cgroups.
-    ipv6: the container has addresses of IPv6. lazy: this kernel can restore memory lazily. scripts: the task has action
-    scripts, which are not run on trial.
+    ipv6: the container has addresses of IPv6. lazy: this kernel can restore memory lazily.
     """
 
     criu: str
@@ -77,7 +76,6 @@ class Order:
     root: int | None = None
     ipv6: bool = False
     lazy: bool = False
-    scripts: bool = False
 
 
 class Trial:
