@@ -16,7 +16,7 @@ help:
 	@echo '  make test-all     the same with every fault, and with emulated Debian hosts; PYTHONS=all: units whole on all'
 	@echo '  make demo-clean   remove what an interrupted demo left behind'
 	@echo '  make lint         every check that runs no container (tools/lint NAME: one of them)'
-	@echo '  make unit         the unit tests on every Python found, newest and oldest ansible-core'
+	@echo '  make unit         the unit tests, newest and oldest ansible-core and Python (PYTHONS=all: every Python)'
 	@echo '  make role         the roles by Molecule: check, converge, idempotence, verify, removal'
 	@echo '  make integration  real containers, real CRIU'
 	@echo '  make faults       kill every part at every step, and look what came of it'

@@ -88,6 +88,10 @@ def _identity(directory: str, name: str) -> _integrity.Identity | None:
 def _work(directory: str, ready: t.Callable[[], bool], parent: int, asked: int, tell: int) -> t.NoReturn:
     """In the other process: wait, hash, tell."""
     try:
+        # Ansible waits for whoever has the task's output, and a disk that does not answer holds this process, killed or not.
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(nothing, standard)
         # The locks of the task above all, which would be held until this ends.
         for descriptor in map(int, os.listdir("/proc/self/fd")):
             if descriptor > 2 and descriptor not in (asked, tell):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _errors, _names, _retry
+from ansible_collections.stasis.lxc.plugins.module_utils import _bounds, _criu_command, _errors, _names, _retry
 
 CHECKPOINTED = "checkpointed"
 RESTORED = "restored"
@@ -170,7 +170,8 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
             _names.check_path(value[option], option)
     for script in value["action_scripts"]:
         _names.check_path(script, "action_scripts")
-    _check_numbers(value)
+    for option in _bounds.BOUNDS:
+        _bounds.check(option, value[option])
     if value["verify_key"] and value["verify"] != "full":
         raise _errors.StasisError(
             f"verify_key has no meaning with verify={value['verify']}.",
@@ -216,16 +217,6 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         timeout=value["timeout"],
         kill_timeout=value["kill_timeout"],
     )
-
-
-def _check_numbers(value: t.Mapping[str, t.Any]) -> None:
-    for option in ("timeout", "kill_timeout"):
-        if value[option] < 1:
-            raise _errors.StasisError(f"{option} is {value[option]}.", "Give a whole number of seconds, 1 or more.")
-    if not 0 <= value["retries"] <= _retry.MOST_RETRIES:
-        raise _errors.StasisError(f"retries is {value['retries']}.", f"Give a number from 0 to {_retry.MOST_RETRIES}.")
-    if value["ghost_limit"] is not None and value["ghost_limit"] < 0:
-        raise _errors.StasisError(f"ghost_limit is {value['ghost_limit']}.", "Give a number of bytes, 0 or more.")
 
 
 def _mount(one: t.Mapping[str, str]) -> _criu_command.MountMap:

@@ -13,6 +13,7 @@ import typing as t
 from dataclasses import dataclass, field
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _bounds,
     _checkpointable_plan,
     _checkpointable_units,
     _container,
@@ -69,6 +70,7 @@ def run(params: t.Mapping[str, t.Any], runner: _runner.Runner, *, check_mode: bo
     name = _names.check_name(params["name"])
     lxc_path = _names.check_path(params["lxc_path"], "lxc_path")
     relax = _checkpointable_plan.check_relax(params["relax"])
+    _bounds.check("timeout", params["timeout"])
     if os.geteuid() != 0:
         raise _errors.StasisError(
             "This module needs root, and does not run as root.", "Set become: true, or connect as root."
@@ -173,6 +175,9 @@ def _root_tree(config: _lxc_config.LxcConfig, running: _checkpointable_units.Run
     group = 0 if mapped else _mapped_group(config.values("lxc.idmap"))
     tree = _tree.Tree(root, (owner, group))
     try:
+        if tree.is_hosts():
+            # By way of a pid that is another process's by now.
+            raise _errors.StasisError("The container's init has ended.", "Run the task again.")
         yield tree
     finally:
         tree.close()

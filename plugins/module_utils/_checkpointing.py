@@ -71,7 +71,13 @@ def checkpoint(
     if wanted.sign_key:
         # Tried before anything is frozen.
         _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
-    order = _dump_order(wanted, host, record, container, plan, runner)
+
+    def ordered(now: _container.Container) -> _dump.DumpOrder:
+        order = _dump_order(wanted, host, record, now, plan, runner)
+        # Counts the dumps into one place, so that a later run can tell which of two images is the newer.
+        return replace(order, draft={**order.draft, "sequence": int((image.manifest or {}).get("sequence") or 0) + 1})
+
+    order = ordered(container)
     result.command = list(order.argv)
     result.warnings += _dumpable.warnings(found, dumped=not check_mode)
     if check_mode:
@@ -81,13 +87,14 @@ def checkpoint(
         now, current = container, order
         if attempt > 1:
             now = _dumpable.again(container, runner)
-            current = _dump_order(wanted, host, record, now, plan, runner)
+            current = ordered(now)
         return _dump.dump(runner, now, replace(wanted, timeout=seconds), current, locks)
 
     try:
         done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
     except _errors.StasisError as exc:
         exc.data.setdefault("findings", result.findings)
+        _dumpable.add_numbers(exc, found)
         raise
     result.checkpoint = done.manifest
     result.proof = done.proof.as_dict() if done.proof else {}

@@ -22,6 +22,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _errors,
     _lxc_config,
     _nics,
+    _pidfd,
     _proc,
     _rootfs,
     _runner,
@@ -49,6 +50,18 @@ class Process(t.NamedTuple):
         """Whether this very process is still there and not a zombie."""
         found = process(self.pid)
         return found is not None and found.start == self.start
+
+    def send(self, number: int) -> bool:
+        """Send a signal to this very process, and to no later one with its pid; whether it was there."""
+        try:
+            with _pidfd.opened(self.pid) as handle:
+                # After the handle was opened: if it is alive now, the handle is of it.
+                if self.alive:
+                    _pidfd.send(handle, number)
+                    return True
+        except ProcessLookupError:
+            pass
+        return False
 
     @property
     def killed(self) -> bool:

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""What a dump and a restore have in common: the environment of CRIU, and how its failure is told."""
+"""What a dump and a restore have in common: the environment of CRIU, what the hook said, and how a failure is told."""
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
@@ -24,6 +25,44 @@ def environment(wanted: _argspec.Wanted, work: _workspace.Workspace) -> dict[str
     if wanted.action_scripts:
         found["STASIS_SCRIPTS"] = work.write_lines("scripts", wanted.action_scripts)
     return found
+
+
+# A container can have hundreds of cgroups, and each may have limits that cannot be set.
+_MOST_WARNINGS = 10
+
+
+class Said(t.NamedTuple):
+    """What the hook has written down. refused: why it had CRIU roll back. warnings: what it could not do and went on without."""
+
+    refused: list[str]
+    warnings: list[str]
+
+
+def hook_said(work: str) -> Said:
+    """Read what the hook has said in the run with this work directory; to be called when CRIU has ended."""
+    refused, warnings = (_lines(os.path.join(work, name)) for name in ("hook.refused", "hook.warnings"))
+    told = [f"The hook could not do everything: {line}" for line in warnings[:_MOST_WARNINGS]]
+    if len(warnings) > len(told):
+        told.append(f"{len(warnings) - len(told)} more of these are in {work}/hook.warnings.")
+    return Said(refused, told)
+
+
+def diagnose(text: str, said: Said) -> list[_diagnosis_types.Diagnosis]:
+    """The causes that a log names, without the hook's exit codes that CRIU ignores: those come with a warning."""
+    # Here, as in the other places where something has failed: most tasks need none of the rules.
+    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
+
+    found = _diagnosis.diagnose(text)
+    if said.warnings and not said.refused:
+        found = [one for one in found if one.id != "hook_failed"]
+    return found
+
+
+def _lines(path: str) -> list[str]:
+    # A cgroup's name, which the container chooses, may have anything in it.
+    text = _workspace.read_text(path, 1 << 20)
+    lines = ["".join(one if one.isprintable() else "?" for one in line) for line in text.split("\n")]
+    return list(dict.fromkeys(line for line in lines if line))
 
 
 def cause_of(diagnoses: t.Sequence[_diagnosis_types.Diagnosis], errors: t.Sequence[str]) -> str:

@@ -78,7 +78,7 @@ HOST_RULES: tuple[_diagnosis_types.Rule, ...] = (
             "Aborting restore due to % script ret code %",
         ),
         "An action script refused, and CRIU rolled back.",
-        "Read what the script says: our own writes it to hook.log in the work directory.",
+        "Read what the script says: our own writes it to hook.refused in the work directory.",
         "criu/action-scripts.c, run_shell_scripts()",
     ),
     _diagnosis_types.Rule(

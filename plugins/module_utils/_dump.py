@@ -125,7 +125,11 @@ def dump(
         _image.discard(wanted.directory)
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
-        _journal.end(container.name, container.lxc_path)
+        if not any(line.startswith(_mend.NOT_DONE) for line in mended):
+            _journal.end(container.name, container.lxc_path)
+        elif isinstance(exc, _attempts.RunError):
+            # Another try would write a journal of its own over it.
+            exc.as_before = False
         raise
     ahead.begin()
     fingerprint = None
@@ -134,6 +138,12 @@ def dump(
             warnings.append(f"LXC has not finished the teardown of {wanted.name} after {_TEARDOWN_SECONDS:.0f} s.")
         found = _rootfs.fingerprint(container.rootfs)
         fingerprint = found.as_dict() if found else None
+        if found is None or not found.complete:
+            why = found.incomplete_because if found else "it cannot be read"
+            warnings.append(
+                f"Nothing will show that the root file system of {wanted.name} stays unchanged ({why}): "
+                "the checkpoint is not fresh, and a restore needs allow_stale: true."
+            )
     manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
     if wanted.stop:
         _journal.end(container.name, container.lxc_path)
@@ -171,12 +181,11 @@ def _rehearse(wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Worksp
 def _unproven(
     wanted: _argspec.Wanted, prover: _proof.Prover, proof: _proof.Verdict, fate: str, **data: t.Any
 ) -> _errors.StasisError:
-    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
-
     log = prover.log()
-    diagnoses = _diagnosis.diagnose(log)
-    errors = _criu_log.error_lines(log)
-    cause = _criu_run.cause_of(diagnoses, errors) or proof.why
+    said = _criu_run.hook_said(os.path.dirname(prover.log_path))
+    diagnoses = _criu_run.diagnose(log, said)
+    errors = said.refused + _criu_log.error_lines(log)
+    cause = said.refused[0] if said.refused else _criu_run.cause_of(diagnoses, errors) or proof.why
     log_path = prover.log_path if log else ""
     remedy = diagnoses[0].remedy if diagnoses else f"Read {log_path}." if log else "Run the task again."
     if wanted.action_scripts:
@@ -316,10 +325,11 @@ def _run_criu(
     )
     committed = os.path.exists(os.path.join(staging, _image.COMMIT))
     if done.rc == 0 and committed:
-        return []
+        return _criu_run.hook_said(work.path).warnings
     if committed and wanted.stop and container.init is not None and container.init.killed:
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
-        return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
+        late = f"CRIU ended with {done.rc} after the image was committed and the container had stopped."
+        return [late, *_criu_run.hook_said(work.path).warnings]
     if prover and prover.asked and not committed:
         proof = prover.verdict()
         if proof.verdict == _proof.REFUSED:
@@ -344,19 +354,17 @@ def _failure(
     staging: str,
     committed: bool,
 ) -> _errors.StasisError:
-    from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis
-
-    log = _workspace.read_text(os.path.join(staging, "dump.log"))
+    log = _workspace.read_ends(os.path.join(staging, "dump.log"))
     text = log + "\n" + done.stderr
     errors = _criu_log.error_lines(text)
-    hook = work.read("hook.log").splitlines()
-    diagnoses = _diagnosis.diagnose(text)
+    hook = _criu_run.hook_said(work.path)
+    diagnoses = _criu_run.diagnose(text, hook)
     if done.timed_out:
         cause = f"CRIU did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif done.rc == 0 and not committed:
         cause = "CRIU ended as if all were well, but never reached post-dump: this CRIU does not dump, or runs no action script."
-    elif hook:
-        cause = f"The hook stopped it: {hook[0]}"
+    elif hook.refused:
+        cause = f"The hook stopped it: {hook.refused[0]}"
     else:
         cause = _criu_run.cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
@@ -365,10 +373,11 @@ def _failure(
         f"{wanted.name} was not dumped. {cause}",
         f"{fate} {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
         diagnoses=diagnoses,
-        as_before=as_before and not (done.timed_out or hook or committed),
+        as_before=as_before and not (done.timed_out or hook.refused or committed),
         rc=done.rc,
         log_path=log_path,
-        log_errors=hook + errors,
+        log_errors=hook.refused + errors,
+        warnings=hook.warnings,
         command=list(done.argv),
     )
 

@@ -49,6 +49,12 @@ def again(container: _container.Container, runner: _runner.Runner) -> _container
     return now
 
 
+def add_numbers(failure: _errors.StasisError, found: t.Iterable[_findings.Finding]) -> None:
+    """Where the disk was full, add to the message what the preflight said of the room."""
+    if any(one.get("id") == "disk_full" for one in failure.data.get("diagnoses", ())):
+        failure.what += "".join(f" Preflight: {one.what}" for one in found if one.id == "space")
+
+
 def configured(path: str) -> list[str]:
     """The options in a configuration file of CRIU's as words of a command line; [] where none is named."""
     words = (line.split("#", 1)[0].split() for line in _workspace.read_text(path).splitlines()) if path else ()

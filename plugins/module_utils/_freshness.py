@@ -79,6 +79,12 @@ def _fingerprint_reasons(then: Then, now: Now) -> list[str]:
         ]
     if now.fingerprint is None:
         return ["The root file system cannot be read, so nothing shows that it is unchanged."]
+    for one, moment in ((then.fingerprint, "when the container stopped"), (now.fingerprint, "now")):
+        if one.get("complete") is not True:
+            why = f" ({one['incomplete_because']})" if one.get("incomplete_because") else ""
+            return [
+                f"The root file system could not be seen whole {moment}{why}, so nothing shows that it is unchanged."
+            ]
     if now.fingerprint["digest"] == then.fingerprint["digest"]:
         return []
     if now.fingerprint["newest"] > then.fingerprint["newest"]:

@@ -263,7 +263,9 @@ def _throw_away(path: str, trash: str) -> None:
 
 def add_record(path: str, line: str) -> None:
     """Append a line to the image's record of resumes, durably."""
-    with open(os.path.join(path, CONSUMED), "a", encoding="utf-8") as stream:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(os.path.join(path, CONSUMED), flags, _PRIVATE)
+    with open(descriptor, "a", encoding="utf-8") as stream:
         stream.write(line + "\n")
         stream.flush()
         os.fsync(stream.fileno())

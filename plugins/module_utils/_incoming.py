@@ -46,10 +46,10 @@ def unmounted(init_pid: int, pids: t.Iterable[int], terminals: t.Collection[str]
     found = namespaces(init_pid, pids, (TARGET, *terminals))
     single = sum(TARGET in targets for _pid, targets in found.values()) < 2
     holders = []
-    for pid, targets in found.values():
+    for name, (pid, targets) in found.items():
         wanted = [one for one in targets if one != TARGET or not single]
         if wanted:
-            holders.append(_Holder(pid, wanted))
+            holders.append(_Holder(pid, wanted, name))
     try:
         yield [
             f"{' '.join(holder.targets)} could not be unmounted in the mount namespace of process {holder.pid} "
@@ -63,9 +63,9 @@ def unmounted(init_pid: int, pids: t.Iterable[int], terminals: t.Collection[str]
 
 
 class _Holder:
-    """A child in one mount namespace. code: the error number of the unmount, 0 for none."""
+    """A child in one mount namespace, whose name is as in /proc/PID/ns. code: the error number of the unmount, 0 for none."""
 
-    def __init__(self, pid: int, targets: t.Sequence[str]) -> None:
+    def __init__(self, pid: int, targets: t.Sequence[str], name: str) -> None:
         self.pid = pid
         self.targets = targets
         self.code = 0
@@ -74,6 +74,10 @@ class _Holder:
             namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return  # ended meanwhile
+        if os.readlink(f"/proc/self/fd/{namespace}") != name:
+            # Another process has its number, and its mounts may be the host's.
+            os.close(namespace)
+            return
         answer, tell = os.pipe()
         asked, self._ask = os.pipe()
         self._child = os.fork()

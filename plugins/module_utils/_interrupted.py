@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-import typing as t
 from dataclasses import replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _autostart,
-    _cgroups,
     _container,
     _errors,
     _image,
@@ -23,13 +21,12 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _leftovers,
     _link_remaps,
     _mend,
-    _pressure,
     _recover,
     _restore,
     _rootfs,
     _runner,
     _systemd,
-    _workspace,
+    _user_namespace,
 )
 
 
@@ -117,9 +114,13 @@ def _mend_all(
             return []
         left = _leftovers.of_stopped(journal, container, time.time())
         if left.unsupervised:
+            repairs = _mend.settings(left, container.name)
             raise _errors.StasisError(
                 f"{_mend.unsupervised(left, container.name)}.",
                 "Save what it holds, end its processes, and run the task again.",
+                recovered=_mend.carry_out(repairs, journal, container, runner)
+                if act
+                else [one.line for one in repairs],
             )
     elif journal is not None and (init.pid, init.start) in _subjects(journal):
         left = _leftovers.of_running(journal, container, runner)
@@ -150,12 +151,7 @@ def _subjects(journal: _journal.Journal) -> list[tuple[int, int]]:
     """Pid and start time of the inits that the run was about."""
     if journal.action == _journal.DUMP:
         return [(journal.init_pid, journal.init_start)]
-    return [(one.init_pid, one.init_start) for one in _records(journal)]
-
-
-def _records(journal: _journal.Journal) -> list[t.Any]:
-    text = _workspace.read_text(os.path.join(journal.directory, _image.CONSUMED))
-    return _image.parse_consumed(text)[journal.consumed :]
+    return _restore.revived(journal)
 
 
 def _restored(
@@ -164,22 +160,21 @@ def _restored(
     """Complete an interrupted restore whose container runs, or take back what one that ran nothing has written."""
     if journal.action != _journal.RESTORE:
         return []
+    if act:
+        _user_namespace.shut(journal.directory)
     init = container.init
     if init is not None:
         if (init.pid, init.start) not in _subjects(journal):
             return []
         faults = []
         if act:
-            _restore.remember(container, init, journal.generation)
-            faults = _pressure.arm(_cgroups.processes(container.cgroups))
-            _systemd.reload(init.pid)
-            _autostart.allow(list(journal.units), container.config_path, runner)
+            faults = _restore.complete(journal, container, init, runner)
         reloaded = _systemd.note(_systemd.name(init.pid), os.uname().release)
         return [f"completed the restore that an interrupted run had begun from {journal.directory}", *reloaded, *faults]
     image = _image.look(journal.directory)
     before = _undone(journal, container, image)
     if before is None:
-        if container.state == _container.STOPPED and _records(journal):
+        if container.state == _container.STOPPED and _restore.revived(journal):
             return [
                 f"left {journal.directory} as it is: {container.name} has run since, until its restore was interrupted"
             ]
@@ -197,9 +192,9 @@ def _undone(journal: _journal.Journal, container: _container.Container, image: _
     """The image as it is once an interrupted restore is taken back; None where there is none, or something ran."""
     if journal.action != _journal.RESTORE or container.state != _container.STOPPED or image.state != _image.SEALED:
         return None
-    log = _workspace.read_text(os.path.join(journal.work, "restore.log"))
+    log = _leftovers.telling_lines(os.path.join(journal.work, "restore.log"))
     # Without its log nobody can say that it ran nothing, once the hook has written that it was about to.
-    if _leftovers.may_have_run(log) or (not log and _records(journal)):
+    if _leftovers.may_have_run(log) or (not log and _restore.revived(journal)):
         return None
     fingerprint = image.fingerprint
     if journal.fresh and fingerprint is not None and not image.consumed[: journal.consumed]:

@@ -20,9 +20,11 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
     _files,
+    _ipv6_settings,
     _journal,
     _link_remaps,
     _nics,
+    _proc,
     _runner,
     _scratch_mounts,
     _tcp_repair,
@@ -38,25 +40,27 @@ _OLD_SECONDS = 60.0
 _TEMPORARY = re.compile(r"/tmp/(?:\.criu\.mntns|cr-tmpfs|crtools-proc)\.\w{6}\b")
 _UNLOCKED = "Running network-unlock scripts"
 _GAVE_UP = "Restoring FAILED."
+_LONGEST_LINE = 64 << 10
+_MOST_TEMPORARY = 1000
 
 
 class Left(t.NamedTuple):
     """What was found.
 
     detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family
-    name`. chains: iptables programs that know a chain CRIU. links: superfluous ones, path inside to path on this host.
+    name`. chains: iptables programs that know a chain CRIU. links: superfluous ones.
     scratch: directories inside at which CRIU looks at a mount.
     halted: tasks that stand still. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
     did, whose monitor has died since. cgroups: empty directories.
     missing: links that the image needs, path inside to inode. ghosts: files that CRIU makes on its way and removes.
-    temporary: empty directories of CRIU's.
+    temporary: empty directories of CRIU's. ipv6: settings in the container's network that the hook of a restore has changed.
     """
 
     detached: tuple[str, ...] = ()
     repair: tuple[_tcp_repair.Repaired, ...] = ()
     tables: tuple[str, ...] = ()
     chains: tuple[str, ...] = ()
-    links: tuple[tuple[str, str], ...] = ()
+    links: tuple[_link_remaps.Left, ...] = ()
     scratch: tuple[str, ...] = ()
     halted: tuple[_container.Process, ...] = ()
     half_restored: tuple[_container.Process, ...] = ()
@@ -65,6 +69,7 @@ class Left(t.NamedTuple):
     missing: tuple[tuple[str, int], ...] = ()
     ghosts: tuple[str, ...] = ()
     temporary: tuple[str, ...] = ()
+    ipv6: _ipv6_settings.Changed | None = None
 
 
 def of_running(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> Left:
@@ -72,7 +77,8 @@ def of_running(journal: _journal.Journal, container: _container.Container, runne
     init = container.init
     if init is None:
         return Left()
-    pids = sorted(_cgroups.processes(container.cgroups) | {init.pid})
+    # A process of lxc-attach is in the cgroups before it is in the namespaces: its files are the host's.
+    pids = [pid for pid in sorted(_cgroups.processes(container.cgroups) | {init.pid}) if not _shares_pids(pid)]
     tables, chains = _firewall(init.pid, runner)
     nics = journal.network()
     return Left(
@@ -80,9 +86,10 @@ def of_running(journal: _journal.Journal, container: _container.Container, runne
         repair=tuple(_tcp_repair.find(pids)),
         tables=tables,
         chains=chains,
-        links=tuple(sorted(_link_remaps.left(pids).items())) if journal.action == "dump" else (),
+        links=tuple(_link_remaps.left(pids)) if journal.action == "dump" else (),
         scratch=tuple(_scratch_mounts.find(init.pid)) if journal.action == "dump" else (),
         halted=tuple(_halted(pids)),
+        ipv6=_ipv6_settings.find(journal.work) if journal.action == _journal.RESTORE else None,
     )
 
 
@@ -90,7 +97,7 @@ def of_stopped(journal: _journal.Journal | None, container: _container.Container
     """Around a container that LXC calls stopped. now: seconds since the epoch."""
     if journal is None or journal.action != "restore":
         return Left(cgroups=tuple(empty_cgroups(container, _OLD_SECONDS, now)))
-    log = _files.text_of(os.path.join(journal.work, "restore.log"))
+    log = telling_lines(os.path.join(journal.work, "restore.log"))
     half = half_restored(container)
     killed = [one for one in half if one.killed]
     if killed:
@@ -109,6 +116,7 @@ def of_stopped(journal: _journal.Journal | None, container: _container.Container
         missing=tuple(sorted(_link_remaps.missing(journal.links, rootfs).items())) if os.path.isdir(rootfs) else (),
         ghosts=tuple(_link_remaps.ghosts(rootfs, _began(journal))) if untouched else (),
         temporary=temporary(log),
+        ipv6=_ipv6_settings.find(journal.work) if lives else None,
     )
 
 
@@ -120,6 +128,31 @@ def _began(journal: _journal.Journal) -> float:
 def temporary(log: str) -> tuple[str, ...]:
     """The directories for its own mounts that a CRIU made, by its log, and has not removed."""
     return tuple(path for path in sorted(set(_TEMPORARY.findall(log))) if os.path.isdir(path))
+
+
+def telling_lines(path: str) -> str:
+    """The lines of a restore.log that may_have_run(), resumed() and temporary() ask for, or "" where it cannot be read.
+
+    They may stand anywhere in a log of gigabytes, so all of it is read, line by line, and each is kept once before and
+    once after the network was unlocked. The first line is kept too: a log without any of them is a log.
+    """
+    kept: list[str] = []
+    seen: set[tuple[str, bool]] = set()
+    unlocked = False
+    try:
+        with open(path, "rb") as stream:
+            for raw in iter(lambda: stream.readline(_LONGEST_LINE), b""):
+                line = raw.decode("utf-8", "replace")
+                signs = [one for one in (_UNLOCKED, _CAUGHT, _GAVE_UP, _RESUMED) if one in line]
+                unlocked = unlocked or _UNLOCKED in signs
+                signs += _TEMPORARY.findall(line)[: max(0, _MOST_TEMPORARY - len(seen))]
+                new = {(one, unlocked) for one in signs} - seen
+                if new or not kept:
+                    kept.append(line)
+                    seen |= new
+    except OSError:
+        return ""
+    return "".join(kept)
 
 
 def may_have_run(log: str) -> bool:
@@ -135,21 +168,57 @@ def resumed(log: str) -> bool:
     return _RESUMED in log
 
 
-def of_run(work: str, proc: str = "/proc") -> list[_container.Process]:
-    """Every process that a run has started and that is still there, known by its environment."""
-    mark = f"STASIS_WORK={work}".encode()
+def of_run(work: str) -> list[_container.Process]:
+    """Every process that a run has started and that is still there.
+
+    They have the name of its directory in their environment. Anybody can have that, so only these count: root's in our own
+    pid and user namespaces, which no process of a container is; and tasks that CRIU is restoring.
+    """
     found = []
-    for name in os.listdir(proc):
-        if not name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            with open(f"{proc}/{name}/environ", "rb") as stream:
-                if mark not in stream.read().split(b"\0"):
-                    continue
-            one = _container.process(int(name))
-            if one is not None:
-                found.append(one)
+    for name in os.listdir("/proc"):
+        if name.isdigit() and _is_marked(int(name), work):
+            with contextlib.suppress(OSError):
+                one = _container.process(int(name))
+                if one is not None and (_is_hosts(one.pid) or _is_being_restored(one.pid, work)):
+                    found.append(one)
     return found
+
+
+def _is_marked(pid: int, work: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            return os.fsencode(f"STASIS_WORK={work}") in stream.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def _is_hosts(pid: int) -> bool:
+    """Whether it is root's, and in our own pid and user namespaces. Raises OSError where it has gone."""
+    uids = _proc.status(_files.text_of(f"/proc/{pid}/status")).get("Uid", "").split()
+    return uids[:1] == ["0"] and all(_namespace(pid, kind) == _namespace("self", kind) for kind in ("pid", "user"))
+
+
+def _is_being_restored(pid: int, work: str) -> bool:
+    """Whether it is CRIU in the container's namespaces, which a task is until it has become itself. Raises OSError."""
+    criu = _files.text_of(os.path.join(work, "argv.ran")).partition("\n")[0]
+    if not criu or not os.path.samefile(f"/proc/{pid}/exe", criu):
+        return False
+    # The host's CRIU may be shown to another container, too: that one's monitor is not of this run.
+    while pid > 1 and _namespace(pid, "pid") != _namespace("self", "pid"):
+        pid = _container.parent(pid)
+    return not _is_lxc(pid) or _is_marked(pid, work)
+
+
+def _shares_pids(pid: int) -> bool:
+    """Whether it is in our own pid namespace; False where it has gone."""
+    try:
+        return _namespace(pid, "pid") == _namespace("self", "pid")
+    except OSError:
+        return False
+
+
+def _namespace(pid: int | str, kind: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
 def half_restored(container: _container.Container) -> list[_container.Process]:

@@ -16,6 +16,8 @@ import os
 import re
 import typing as t
 
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _errors, _tree
+
 _DELETED = " (deleted)"
 _GHOST = re.compile(r"\.cr\.[0-9a-f]+\.ghost\Z")
 _LINK = re.compile(r"link_remap\.[0-9]+\Z")
@@ -26,21 +28,52 @@ def is_link(path: str) -> bool:
     return bool(_LINK.match(os.path.basename(path)))
 
 
-def left(pids: t.Iterable[int], proc: str = "/proc") -> dict[str, str]:
-    """The links to files that these processes have open without a name: path in the container to path on this host.
+class Left(t.NamedTuple):
+    """A superfluous link. path: in the root of the process. device, inode: of the file that it leads to."""
+
+    path: str
+    process: _container.Process
+    device: int
+    inode: int
+
+
+def left(pids: t.Iterable[int], proc: str = "/proc") -> list[Left]:
+    """The links to files that these processes have open without a name, each once, sorted by path.
 
     Only a link to the very file that is open counts, so none that the container made for itself is taken for ours.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Left] = {}
     for pid in pids:
+        process = _container.process(pid)
+        if process is None:
+            continue
         for where, status in _nameless(pid, proc):
-            folder = os.path.join(f"{proc}/{pid}/root", where.lstrip("/"))
-            with contextlib.suppress(OSError):
-                for name in os.listdir(folder):
-                    path = os.path.join(folder, name)
-                    if is_link(name) and os.path.samestat(os.lstat(path), status):
-                        found[os.path.join(where, name)] = path
-    return found
+            with contextlib.suppress(_errors.StasisError), _root(process) as tree:
+                for name in filter(is_link, tree.names(where)):
+                    path = os.path.join(where, name)
+                    if tree.identity(path) == (status.st_dev, status.st_ino):
+                        found[path] = Left(path, process, status.st_dev, status.st_ino)
+    return [one for _path, one in sorted(found.items())]
+
+
+def remove(link: Left) -> None:
+    """Unlink it, unless it has gone. Raises StasisError where the process has ended or the name is another file's."""
+    with _root(link.process) as tree:
+        if not tree.unlink(link.path, (link.device, link.inode)):
+            raise _errors.StasisError(f"{link.path} is another file by now.", "Look at it inside the container.")
+
+
+@contextlib.contextmanager
+def _root(process: _container.Process) -> t.Iterator[_tree.Tree]:
+    """The root of a process. The container can exchange any directory in it for a link that leads anywhere, at any time."""
+    tree = _tree.Tree(f"/proc/{process.pid}/root")
+    try:
+        # After the opening: the root that is open is this process's, whoever gets its number next.
+        if not process.alive:
+            raise _errors.StasisError(f"Process {process.pid} has ended.", "Run the task again.")
+        yield tree
+    finally:
+        tree.close()
 
 
 def _nameless(pid: int, proc: str) -> set[tuple[str, os.stat_result]]:

@@ -73,6 +73,7 @@ _LATER = frozenset({"stats", "files", "size"})
 _OPTIONAL: dict[str, t.Any] = {
     "init": {"pid": int, "start": int, "boot_id": str},
     "init_name": str,
+    "sequence": int,
     "cpu": str,
     "terminals": [str],
     "cgroups": [{"controllers": [str], "mount": str, "path": str, "unified": bool}],

@@ -17,6 +17,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
     _files,
+    _ipv6_settings,
     _journal,
     _leftovers,
     _link_remaps,
@@ -38,6 +39,7 @@ KILL = "kill"
 CGROUPS = "cgroups"
 TEMPORARY = "temporary"
 GHOSTS = "ghosts"
+IPV6 = "ipv6"
 TELL = "tell"
 
 NOT_DONE = "could not do this"
@@ -60,7 +62,15 @@ class Repair(t.NamedTuple):
 
 def decide(left: _leftovers.Left, name: str) -> list[Repair]:
     """What to do about what was found, in the order in which it is done. Pure."""
-    return _after_restores(left, name) + _while_it_runs(left, name)
+    return _after_restores(left, name) + settings(left, name) + _while_it_runs(left, name)
+
+
+def settings(left: _leftovers.Left, name: str) -> list[Repair]:
+    """What to do about changed settings in a container that runs, also in one that LXC does not know any more. Pure."""
+    if left.ipv6 is None:
+        return []
+    line = f"put back in {name} the settings of IPv6 that the hook had changed for a restore: {left.ipv6.names}"
+    return [Repair(IPV6, line, left.ipv6)]
 
 
 def _after_restores(left: _leftovers.Left, name: str) -> list[Repair]:
@@ -111,8 +121,8 @@ def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
         )
     if left.detached:
         found.append(Repair(ATTACH, f"put the network of {name} back: {' '.join(left.detached)}"))
-    for path, real in left.links:
-        found.append(Repair(UNLINK, f"removed {path} from {name}, which a killed CRIU had made", real))
+    for link in left.links:
+        found.append(Repair(UNLINK, f"removed {link.path} from {name}, which a killed CRIU had made", link))
     for path in left.scratch:
         found.append(Repair(SCRATCH, f"removed {path} from {name}, where a killed CRIU had looked at a mount", path))
     for task in left.halted:
@@ -184,10 +194,7 @@ def at_work(journal: _journal.Journal, lxc_done: t.Callable[[], bool]) -> list[_
 
 def kill(processes: t.Iterable[_container.Process], seconds: float = 10.0) -> bool:
     """Kill these very processes, and wait until they have gone; whether they have."""
-    left = [one for one in processes if one.alive]
-    for one in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one.pid, signal.SIGKILL)
+    left = [one for one in processes if one.send(signal.SIGKILL)]
     deadline = time.monotonic() + seconds
     while any(one.alive for one in left):
         if time.monotonic() > deadline:
@@ -219,8 +226,11 @@ def _do(one: Repair, journal: _journal.Journal | None, container: _container.Con
             raise _errors.StasisError(f"{len(stuck)} are still in it.", "Restart what holds them.")
     elif one.kind in (TABLE, CHAIN, ATTACH):
         _mend_network(one, journal, container, runner)
+    elif one.kind == IPV6:
+        _ipv6_settings.put_back(one.subject)
     elif one.kind == SCRATCH:
-        _scratch_mounts.remove(container.init.pid if container.init else 0, one.subject)
+        if container.init is not None:
+            _scratch_mounts.remove(container.init, one.subject)
     else:
         _remove(one)
 
@@ -235,8 +245,7 @@ def _remove(one: Repair) -> None:
         for path in one.subject:
             os.unlink(path)
     elif one.kind == UNLINK:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(one.subject)
+        _link_remaps.remove(one.subject)
 
 
 def _mend_network(
@@ -255,7 +264,7 @@ def _mend_network(
 
 
 def finish(journal: _journal.Journal, container: _container.Container, runner: _runner.Runner) -> list[str]:
-    """After a run that went well: the veths are put back where the hook, whose failure CRIU ignores there, did not.
+    """After a run that went well: put back what the hook, whose failure CRIU ignores there, did not: veths, IPv6.
 
     The journal stays where that fails, so that the next run tries again.
     """
@@ -265,9 +274,13 @@ def finish(journal: _journal.Journal, container: _container.Container, runner: _
         with contextlib.suppress(OSError, _errors.StasisError):
             attach(journal, runner)
         left = _leftovers.detached(journal.network(), runner)
-    if not left:
+    told = left or ([f"its network had to be put back. {' '.join(faults)}"] if faults else [])
+    mended = carry_out(
+        settings(_leftovers.Left(ipv6=_ipv6_settings.find(journal.work)), container.name), journal, container, runner
+    )
+    if not left and not any(line.startswith(NOT_DONE) for line in mended):
         _journal.end(container.name, container.lxc_path)
-    return left or ([f"its network had to be put back. {' '.join(faults)}"] if faults else [])
+    return told + mended
 
 
 def attach(journal: _journal.Journal, runner: _runner.Runner) -> None:
@@ -324,7 +337,7 @@ def after_dump(journal: _journal.Journal, container: _container.Container, runne
     try:
         left = _leftovers.of_running(journal, container, runner)
     except _errors.StasisError as exc:
-        return [f"could not look for what a killed CRIU leaves: {exc.what}"]
+        return [f"{NOT_DONE}: look for what a killed CRIU leaves: {exc.what}"]
     return carry_out(decide(left, container.name), journal, container, runner)
 
 

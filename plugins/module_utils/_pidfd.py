@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to this collection: may change without notice.
-"""Another process's open file as a descriptor of ours.
+"""A handle of another process: its open files as descriptors of ours, and signals to it and to nobody else.
 
 By the numbers of the system calls: os.pidfd_open is missing in a Python that was built with older kernel headers than the
 kernel that it runs on, and pidfd_getfd is in none.
@@ -16,7 +16,8 @@ import ctypes
 import os
 import typing as t
 
-# The same on every architecture: they came after the tables were unified (Linux 5.3 and 5.6).
+# The same on every architecture: they came after the tables were unified (Linux 5.1, 5.3 and 5.6).
+_PIDFD_SEND_SIGNAL = 424
 _PIDFD_OPEN = 434
 _PIDFD_GETFD = 438
 
@@ -36,13 +37,18 @@ def copy(handle: int, descriptor: int) -> int:
     return _call(_PIDFD_GETFD, handle, descriptor, 0)
 
 
+def send(handle: int, number: int) -> None:
+    """Send the process a signal. Raises OSError, ProcessLookupError where it has gone."""
+    _call(_PIDFD_SEND_SIGNAL, handle, number, 0, 0)
+
+
 def libc() -> t.Any:
     """The C library, with errno kept for ctypes.get_errno()."""
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _call(number: int, *arguments: int) -> int:
-    done = libc().syscall(ctypes.c_long(number), *arguments)
+    done = libc().syscall(ctypes.c_long(number), *(ctypes.c_long(one) for one in arguments))
     if done < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return int(done)

@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import asdict, dataclass, field, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _bounds,
     _container,
     _criu_command,
     _errors,
@@ -25,6 +26,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _preflight_mounts,
     _preflight_processes,
     _preflight_sockets,
+    _preflight_space,
     _runner,
 )
 
@@ -48,9 +50,12 @@ def findings(
     found += _preflight_mounts.check(facts, _mapped(container, options), options.allows.file_systems)
     room = _preflight_look.space(options.directory) if options.directory else None
     found += _preflight_container.user_namespace_findings(container, host.kernel, room)
-    found += _preflight_container.memory_findings(
-        facts, _preflight_look.memory(container), room, container.name, options.directory
-    )
+    memory = _preflight_look.memory(container)
+    found += _preflight_container.memory_findings(facts, memory, container.name)
+    if room is not None:
+        found += _preflight_space.findings(
+            facts.tasks, memory, room, options.directory, lambda: _preflight_space.least_written(facts.tasks)
+        )
     return _ordered(found)
 
 
@@ -225,8 +230,7 @@ def _options(params: t.Mapping[str, t.Any]) -> _findings.Options:
     if directory:
         _names.check_path(directory, "directory")
     limit = params["ghost_limit"]
-    if limit is not None and limit < 0:
-        raise _errors.StasisError(f"ghost_limit is {limit}.", "Give a number of bytes, 0 or more.")
+    _bounds.check("ghost_limit", limit)
     return _findings.Options(
         stop=params["stop"],
         autostart=params["autostart"],

@@ -25,19 +25,16 @@ _PARASITE = 256 << 10
 _HEADROOM = 4 << 20
 # The kernel from which on a file system can be mounted with other owners (FS_ALLOW_IDMAP in its source).
 _IDMAPPED_MOUNTS = {"ext4": "5.12", "xfs": "5.12", "btrfs": "5.15", "f2fs": "5.18", "tmpfs": "6.3"}
-# Where a byte of memory takes a byte of disk.
-_PLAIN_FILE_SYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "tmpfs"))
 
 
 @dataclass(frozen=True)
 class Memory:
     """What the memory controller says of the container, in bytes. limit: None for no limit.
 
-    anonymous: that no file backs. shared: tmpfs and shared memory. used: what counts against the limit and cannot be
+    shared: tmpfs and shared memory. used: what counts against the limit and cannot be
     dropped like a file's cache.
     """
 
-    anonymous: int = 0
     shared: int = 0
     used: int = 0
     limit: int | None = None
@@ -45,10 +42,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Space:
-    """Room in the file system of the checkpoint directory, in bytes."""
+    """Room in the file system of the checkpoint directory: bytes, its type, and how many files more; None: unknown."""
 
     free: int
     type: str
+    inodes: int | None = None
 
 
 def host_findings(host: _host.Host) -> list[_findings.Finding]:
@@ -227,10 +225,8 @@ def _confinement(container: _container.Container) -> t.Iterator[_findings.Findin
         )
 
 
-def memory_findings(
-    facts: _findings.Facts, memory: Memory, space: Space | None, name: str, directory: str
-) -> list[_findings.Finding]:
-    """Findings about room: in the container's memory limit, and on the disk."""
+def memory_findings(facts: _findings.Facts, memory: Memory, name: str) -> list[_findings.Finding]:
+    """Findings about room in the container's memory limit."""
     found = []
     needed = max(_HEADROOM, _PARASITE * len(facts.tasks))
     if memory.limit is not None and memory.limit - memory.used < needed:
@@ -239,32 +235,13 @@ def memory_findings(
                 "memory-limit",
                 _findings.MAY_FAIL,
                 name,
-                f"It uses {_mib(memory.used)} of a limit of {_mib(memory.limit)}, and CRIU needs about {_mib(needed)} in it.",
+                f"It uses {mib(memory.used)} of a limit of {mib(memory.limit)}, and CRIU needs about {mib(needed)} in it.",
                 "Raise the limit for the time of the dump, or the kernel may kill one of its processes.",
             )
         )
-    if space is None:
-        return found
-    # CRIU writes the memory of each process, also what the kernel shares between parent and child.
-    most = sum(task.anonymous for task in facts.tasks) * 1024 + memory.shared
-    least = min(memory.anonymous, most)
-    if space.free < least and space.type in _PLAIN_FILE_SYSTEMS:
-        severity = _findings.BLOCKS
-    elif space.free < max(most, least):
-        severity = _findings.MAY_FAIL
-    else:
-        return found
-    found.append(
-        _findings.Finding(
-            "space",
-            severity,
-            directory,
-            f"{_mib(space.free)} are free, and the container has {_mib(max(most, least))} of memory to be written.",
-            "Make room, or name a directory elsewhere.",
-        )
-    )
     return found
 
 
-def _mib(number: int) -> str:
+def mib(number: int) -> str:
+    """A number of bytes for a message."""
     return f"{number / (1 << 20):.1f} MiB"

@@ -208,7 +208,6 @@ def memory(container: _container.Container) -> _preflight_container.Memory:
         if hierarchy.unified and os.path.exists(f"{top}/memory.current"):
             values = _values(f"{top}/memory.stat")
             return _preflight_container.Memory(
-                values.get("anon", 0),
                 values.get("shmem", 0),
                 _first_number(f"{top}/memory.current") - values.get("inactive_file", 0) - values.get("active_file", 0),
                 _limit(f"{top}/memory.max"),
@@ -217,7 +216,6 @@ def memory(container: _container.Container) -> _preflight_container.Memory:
             values = _values(f"{top}/memory.stat")
             cache = values.get("total_inactive_file", 0) + values.get("total_active_file", 0)
             return _preflight_container.Memory(
-                values.get("total_rss", 0),
                 values.get("total_shmem", 0),
                 _first_number(f"{top}/memory.usage_in_bytes") - cache,
                 _limit(f"{top}/memory.limit_in_bytes"),
@@ -227,7 +225,8 @@ def memory(container: _container.Container) -> _preflight_container.Memory:
 
 def space(directory: str, *, proc: str = "/proc") -> _preflight_container.Space | None:
     """The room where the checkpoint will be, whose directory need not be there yet; None where that cannot be told."""
-    there = directory
+    # The image is made beside its place.
+    there = os.path.dirname(directory)
     while not os.path.isdir(there) and there != "/":
         there = os.path.dirname(there)
     try:
@@ -236,7 +235,10 @@ def space(directory: str, *, proc: str = "/proc") -> _preflight_container.Space 
         return None
     name = f"{os.major(device)}:{os.minor(device)}"
     kinds = [one.type for one in _proc.mounts(_read(f"{proc}/self/mountinfo")) if one.device == name]
-    return _preflight_container.Space(found.f_bfree * found.f_frsize, kinds[0] if kinds else "")
+    # Root may use what is reserved for it; a quota of the directory's project is in these numbers.
+    return _preflight_container.Space(
+        found.f_bfree * found.f_frsize, kinds[0] if kinds else "", found.f_ffree if found.f_files else None
+    )
 
 
 def _namespaces(top: str) -> dict[str, str]:

@@ -112,6 +112,8 @@ def _arm(watch: Watch) -> None:
         except ProcessLookupError:
             return  # ended meanwhile
         taken = _take(process, watch.descriptor, held)
+        if os.readlink(f"/proc/self/fd/{taken}") != watch.target:
+            return  # closed meanwhile, or another process has its pid
         poll = select.poll()
         poll.register(taken, select.POLLPRI)
         if not any(events & select.POLLERR for _number, events in poll.poll(0)):

@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import typing as t
@@ -91,6 +92,11 @@ class Prover:
         """seconds: how long the trial may take. running: the container runs on, so nobody waits for the vote."""
         self._order = order
         os.makedirs(order.work, 0o700)
+        self._child = 0
+        # The hook waits with it.
+        if shutil.which("flock", path=_runner.clean_environment()["PATH"]) is None:
+            self._fault = "the program flock of util-linux is missing"
+            return
         ready, tell = os.pipe()
         parent = os.getpid()
         self._child = os.fork()
@@ -115,7 +121,7 @@ class Prover:
         if self._child:
             os.waitpid(self._child, 0)
             self._child = 0
-            _trial.remove_cgroups(self._order.key)
+            _trial.clean(self._order)
         if self._fault:
             return Verdict(SKIPPED, 0.0, f"This host cannot restore on trial: {self._fault}.")
         try:
@@ -138,7 +144,7 @@ class Prover:
                 os.kill(self._child, signal.SIGKILL)
             os.waitpid(self._child, 0)
             self._child = 0
-            _trial.remove_cgroups(self._order.key)
+            _trial.clean(self._order)
 
 
 def lazy(runner: _runner.Runner, criu: str) -> bool:
@@ -168,7 +174,7 @@ def _work(order: _trial.Order, seconds: float, parent: int, tell: int, *, runnin
         _trial.write(os.path.join(order.work, _VERDICT), json.dumps(found.as_dict()))
         _trial.write(os.path.join(order.work, _VOTE), "no\n" if found.verdict == REFUSED else "yes\n")
         os.close(lock)
-        _trial.remove_cgroups(order.key)
+        _trial.clean(order)
     except Exception as exc:  # noqa: BLE001 # whatever it is, it must not go on in the place of the task
         _trial.write(os.path.join(order.work, "error"), repr(exc))
     finally:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 from dataclasses import replace
 
@@ -19,12 +20,15 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _rootfs,
     _runner,
+    _workspace,
 )
 
 ROLL_FORWARD = "roll forward"
 PUBLISH = "publish"
 DISCARD = "discard"
 LEAVE = "leave"
+# LXC's teardown writes to the root file system after the commit.
+_TEARDOWN_NS = 2_000_000_000
 
 
 def decide(
@@ -42,7 +46,7 @@ def decide(
         return LEAVE
     if staged.state == _image.SEALED:
         # Interrupted between sealing and publishing, or between the exchange and removing the older image.
-        newer = target.manifest is None or (staged.manifest or {})["created"] > target.manifest["created"]
+        newer = target.manifest is None or _age(staged.manifest or {}) > _age(target.manifest)
         return PUBLISH if newer else DISCARD
     draft = staged.draft or {}
     recorded = draft.get("init", {})
@@ -57,6 +61,12 @@ def decide(
         # Never completed: nothing can be restored from it, and the container it was made of is gone or another one.
         return DISCARD
     return LEAVE
+
+
+def _age(manifest: t.Mapping[str, t.Any]) -> tuple[int, str]:
+    """Compares two images of one place: the number that each dump counts up. Only images of older versions, which have
+    none, are told apart by their time, since the clock may have been set back between two dumps."""
+    return manifest.get("sequence") or 0, manifest["created"]
 
 
 def recover(
@@ -167,4 +177,17 @@ def _fingerprint(staged: _image.Image, container: _container.Container | None) -
         return None
     found = _rootfs.fingerprint(container.rootfs)
     committed = os.stat(os.path.join(staged.path, _image.COMMIT)).st_mtime_ns
-    return found.as_dict() if found is not None and found.newest <= committed + 2_000_000_000 else None
+    unwritten = found is not None and 0 <= found.newest <= committed + _TEARDOWN_NS
+    return found.as_dict() if found is not None and unwritten and _clock_kept(staged.path, committed) else None
+
+
+def _clock_kept(staging: str, committed: int) -> bool:
+    """Whether the clock has not been set back since the commit: else a file that was written later may seem older."""
+    record = _workspace.read_text(os.path.join(staging, _image.COMMIT)).split()
+    if len(record) != 3 or not record[2].isdigit():
+        return False
+    booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    if record[1] == _host.boot_id():
+        # The record has whole seconds.
+        return booted >= committed - int(record[2]) * 1_000_000_000 - _TEARDOWN_NS
+    return booted > committed

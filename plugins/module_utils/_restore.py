@@ -112,29 +112,51 @@ def restore(
     command = work.read("argv.ran").splitlines()
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
-    if done.rc > 0 or state != _container.RUNNING or init is None:
-        nothing_ran = init is None and not _leftovers.may_have_run(work.read("restore.log", 64 << 20))
+    # lxc-checkpoint can fail after its monitor has taken over.
+    ours = done.rc <= 0 or (init is not None and (init.pid, init.start) in revived(journal))
+    if not ours or state != _container.RUNNING or init is None:
+        nothing_ran = init is None and not _leftovers.may_have_run(_leftovers.telling_lines(work.file("restore.log")))
         mended = _mend.after_restore(journal, container, runner) if state == _container.STOPPED else []
         kept: list[str] = []
         if nothing_ran:
             kept = take_back(container, image, fresh=order.fresh)
             _nic_records.remove_peers(nics, runner)
-        if not kept:
+        undone = any(line.startswith(_mend.NOT_DONE) for line in mended + kept)
+        # In any other state nothing was looked at, or something runs: the next run goes on.
+        if state == _container.STOPPED and not undone:
             _journal.end(container.name, container.lxc_path)
         failure = _failure(done, container, wanted, work, command, state, nothing_ran=nothing_ran)
+        failure.as_before = failure.as_before and not undone
         if devices.fault:
             failure.what += f" {devices.fault}."
         failure.data["recovered"] = mended + kept
         raise failure
-    remember(container, init, order.generation)
-    warnings = _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
-    _systemd.reload(init.pid)
-    units = (image.manifest or {}).get("autostart_units", [])
-    _autostart.allow(units, container.config_path, runner)
+    warnings = complete(journal, container, init, runner)
     warnings += [f"{container.name} runs again, but: {line}" for line in _mend.finish(journal, container, runner)]
     if done.rc != 0:
         warnings.append(f"lxc-checkpoint ended with {done.rc}; the restore went on without it.")
     return Restored(init, command, _criu_stats.read(work.path), work.file("restore.log"), warnings)
+
+
+def complete(
+    journal: _journal.Journal, container: _container.Container, init: _container.Process, runner: _runner.Runner
+) -> list[str]:
+    """Do what follows once the restored container runs, in this run or in the one that finds its journal; returns warnings.
+
+    The journal stays: it ends when the network is looked after, too.
+    """
+    remember(container, init, journal.generation)
+    warnings = _criu_run.hook_said(journal.work).warnings
+    warnings += _pressure.arm(_cgroups.processes(_cgroups.observe(init.pid)))
+    _systemd.reload(init)
+    _autostart.allow(list(journal.units), container.config_path, runner)
+    return warnings
+
+
+def revived(journal: _journal.Journal) -> list[tuple[int, int]]:
+    """Pid and start time of every init that this restore has brought back, as the hook recorded it before anything ran."""
+    text = _workspace.read_text(os.path.join(journal.directory, _image.CONSUMED))
+    return [(one.init_pid, one.init_start) for one in _image.parse_consumed(text)[journal.consumed :]]
 
 
 def stop(container: _container.Container, runner: _runner.Runner, wanted: _argspec.Wanted) -> None:
@@ -287,39 +309,40 @@ def _failure(
     state: str,
     *,
     nothing_ran: bool,
-) -> _errors.StasisError:
+) -> _attempts.RunError:
     from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log, _diagnosis
 
-    log = work.read("restore.log", 64 << 20)
-    others = work.read("lxc.log") + "\n" + done.stderr
+    log = _workspace.read_ends(work.file("restore.log"))
+    others = _workspace.read_ends(work.file("lxc.log")) + "\n" + done.stderr
     errors = _criu_log.error_lines(log) or _criu_log.error_lines(others)
     # liblxc says only that CRIU failed, unless it never came to that.
-    diagnoses = _diagnosis.diagnose(log) or [
-        one for one in _diagnosis.diagnose(others) if not (log and one.id == _diagnosis.NEVER_RAN)
+    hook = _criu_run.hook_said(work.path)
+    diagnoses = _criu_run.diagnose(log, hook) or [
+        one for one in _criu_run.diagnose(others, hook) if not (log and one.id == _diagnosis.NEVER_RAN)
     ]
-    hook = work.read("hook.log").splitlines()
     launcher = work.read("launcher.error").splitlines()
     if done.timed_out:
         cause = f"It did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif launcher:
         cause = f"The launcher refused: {launcher[0]}"
-    elif hook:
-        cause = f"The hook stopped it: {hook[0]}"
+    elif hook.refused:
+        cause = f"The hook stopped it: {hook.refused[0]}"
     elif diagnoses or errors:
         cause = _criu_run.cause_of(diagnoses, errors)
     elif not command:
         cause = "lxc-checkpoint never called the launcher."
     else:
         cause = f"lxc-checkpoint ended with {done.rc}, the container is {state}."
-    log_path = work.file("restore.log") if log else work.file("lxc.log")
+    log_path = work.first("restore.log", "lxc.log", "lxc.err")
     return _attempts.RunError(
         f"{container.name} was not restored. {cause}",
         f"The checkpoint is still there. {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
         diagnoses=diagnoses,
-        as_before=nothing_ran and state == _container.STOPPED and not (done.timed_out or launcher or hook),
+        as_before=nothing_ran and state == _container.STOPPED and not (done.timed_out or launcher or hook.refused),
         rc=done.rc,
         log_path=log_path,
-        log_errors=launcher + hook + errors,
+        log_errors=launcher + hook.refused + errors,
+        warnings=hook.warnings,
         command=command or list(done.argv),
     )
 

@@ -14,8 +14,6 @@ if t.TYPE_CHECKING:
 
 
 DEFAULT_RETRIES = 2
-# Each try holds the container still for a moment.
-MOST_RETRIES = 20
 # Netlink messages, accepts and exits are a matter of milliseconds; a service that starts takes seconds.
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 4.0

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -150,23 +151,26 @@ def _ignore_sigterm() -> None:
 
 
 def _end_session(process: subprocess.Popen[bytes], numbers: t.Sequence[int], grace: float) -> int:
-    # Its children count too: lxc-checkpoint dies of the first signal, a criu below it may hang.
+    # Its children count too: lxc-checkpoint dies of the first signal, a criu below it may hang. It is reaped last, as
+    # until then the kernel gives its number, which is the group's, to nobody else.
     for number in numbers:
         deadline = time.monotonic() + grace
-        if _signalled(process, number):
-            while _signalled(process, 0) and time.monotonic() < deadline:
+        if _lives(process.pid):
+            os.killpg(process.pid, number)
+            while _lives(process.pid) and time.monotonic() < deadline:
                 time.sleep(0.01)
     return process.wait()
 
 
-def _signalled(process: subprocess.Popen[bytes], number: int) -> bool:
-    """Send a signal to the process group, 0 for none; whether there was anybody."""
-    process.poll()
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+def _lives(group: int) -> bool:
+    """Whether a process of this group is there that is no zombie."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stream:
+                state, _parent, of_group = stream.read().rpartition(b")")[2].split()[:3]
+                if int(of_group) == group and state not in b"ZX":
+                    return True
+    return False
 
 
 def _head(path: str, limit: int = 65536) -> str:

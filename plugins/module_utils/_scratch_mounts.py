@@ -17,7 +17,7 @@ import os
 import re
 import stat
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _errors, _files
 
 _NAME = re.compile(r"cr-tmpfs\.[A-Za-z0-9]{6}\Z")
 _PLACES = ("/tmp", "/")
@@ -51,15 +51,18 @@ def _is_directory(folder: int, name: str) -> bool:
     return False
 
 
-def remove(init_pid: int, path: str) -> None:
+def remove(init: _container.Process, path: str) -> None:
     """Unmount and remove one, in the container's mount namespace, where a path cannot lead out of it.
 
-    Raises StasisError where it could not be removed: it is not empty, so it is not CRIU's.
+    Raises StasisError where it could not be removed: it is not empty, so it is not CRIU's; or init has ended.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    inside = path.encode()
-    namespace = os.open(f"/proc/{init_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    inside = os.fsencode(path)
+    namespace = os.open(f"/proc/{init.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # After the opening: with another process of that number this would be done to the host's mounts.
+        if not init.alive:
+            raise _errors.StasisError(f"Process {init.pid} has ended.", "Run the task again.")
         child = os.fork()
         if child == 0:
             # Nothing of the container's is run here, and nothing of Python's that another thread might have locked.

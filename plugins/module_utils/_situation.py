@@ -19,6 +19,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _rootfs,
 )
 
+# Whoever stopped the container has waited for its teardown, so that a device in use now is in use by somebody else.
+_SETTLE_SECONDS = 1.0
+
 
 def look(
     wanted: _argspec.Wanted,
@@ -43,7 +46,7 @@ def stale_reasons(container: _container.Container, image: _image.Image) -> list[
     if manifest is None:
         return []
     running = container.init is not None
-    found = None if running else _rootfs.fingerprint(container.rootfs)
+    found = None if running else _rootfs.fingerprint(container.rootfs, settle=_SETTLE_SECONDS)
     return _freshness.reasons(
         _freshness.Then(
             created=manifest["created"],

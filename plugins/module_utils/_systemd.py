@@ -12,11 +12,10 @@ it takes them again. SIGHUP is what asks PID 1 for one without D-Bus, as `system
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _versions
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _files, _versions
 
 _PIDFS = "6.9"
 RELOADED = (
@@ -38,12 +37,11 @@ def name(pid: int, proc: str = "/proc") -> str:
     return _files.text_of(f"{proc}/{pid}/comm").strip()
 
 
-def reload(init_pid: int, *, proc: str = "/proc", kernel: str = "") -> None:
+def reload(init: _container.Process, *, proc: str = "/proc", kernel: str = "") -> None:
     """Tell a container's init to reload, if it is systemd and the kernel has pidfs.
 
-    init_pid: on the host. An init that handles no SIGHUP is not harmed: the kernel gives the init of a pid namespace no signal
+    An init that handles no SIGHUP is not harmed: the kernel gives the init of a pid namespace no signal
     that it does not handle.
     """
-    if note(name(init_pid, proc), kernel or os.uname().release):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(init_pid, signal.SIGHUP)
+    if note(name(init.pid, proc), kernel or os.uname().release):
+        init.send(signal.SIGHUP)

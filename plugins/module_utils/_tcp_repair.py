@@ -49,7 +49,8 @@ def find(pids: t.Iterable[int], proc: str = "/proc") -> list[Repaired]:
 def release(one: Repaired) -> bool:
     """Switch its repair mode off, as CRIU does when it lets a task go; whether it is off."""
     with _duplicate(one.pid, one.descriptor) as ours:
-        if ours is None:
+        # Another process may have its pid by now, or another socket its number.
+        if ours is None or os.fstat(ours.fileno()).st_ino != one.inode:
             return False
         with contextlib.suppress(OSError):
             ours.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, _OFF)

@@ -44,6 +44,10 @@ class Tree:
         """Let go of it."""
         os.close(self._top)
 
+    def is_hosts(self) -> bool:
+        """Whether this is the root of the host itself."""
+        return os.path.samestat(os.fstat(self._top), os.stat("/"))
+
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; [] where there is none."""
         with self._opened(path) as (found, _name):
@@ -121,6 +125,19 @@ class Tree:
                     os.unlink(name, dir_fd=directory)
                     with self._reopened(directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
                         os.fsync(descriptor)
+
+    def identity(self, path: str) -> tuple[int, int] | None:
+        """Device and inode of what has this name, not followed; None where nothing has."""
+        with self._parent(path) as (directory, name):
+            return None if directory is None else _identity(directory, name)
+
+    def unlink(self, path: str, identity: tuple[int, int]) -> bool:
+        """Remove this name of a file with this device and inode; whether it is gone. False where another file has it."""
+        with self._parent(path) as (directory, name):
+            found = None if directory is None else _identity(directory, name)
+            if found is not None and found == identity:
+                os.unlink(name, dir_fd=directory)
+            return found in (None, identity)
 
     def remove_empty(self, path: str) -> bool:
         """Remove a directory if nothing is in it and it is no link; whether it was."""
@@ -229,6 +246,14 @@ class Tree:
             yield opened
         finally:
             os.close(opened)
+
+
+def _identity(directory: int, name: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _parts(path: str) -> list[str]:

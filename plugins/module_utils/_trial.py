@@ -214,6 +214,13 @@ def trial_cgroups(hierarchies: t.Sequence[_cgroups.Hierarchy], key: str) -> tupl
     return tuple(replace(one, path=_cgroup(key)) for one in hierarchies)
 
 
+def clean(order: Order) -> None:
+    """Take back what the kernel does not: the cgroups of a trial that has ended, and the modes of its images."""
+    remove_cgroups(order.key)
+    if order.root is not None:
+        _user_namespace.shut(order.images)
+
+
 def remove_cgroups(key: str) -> None:
     """Remove the cgroups of a trial, which has ended."""
     for mount in _cgroups.parse_mounts(_files.text_of("/proc/self/mountinfo")).values():

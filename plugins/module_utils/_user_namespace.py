@@ -11,7 +11,8 @@ container's root, read-only, at no path of the host's, gone with the processes t
 
 One image is opened at a moment when the task may not be the container's root yet, but is still the host's, without its
 rights: the clocks, timens-N.img (criu/cr-restore.c, restore_task_with_children(): prepare_timens() does not wait for
-prepare_userns()). So that one, and the directory, are open to the group root, which the mount leaves as it is.
+prepare_userns()). So that one, and the directory, are open to the group root, which the mount leaves as it is, until the
+restore has ended.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ REMEDY = (
     "A container in a user namespace is restored from a file system that knows idmapped mounts: ext4, xfs or btrfs with "
     "kernel 5.15 or newer, tmpfs with 6.3."
 )
+# Of a directory whose image is being restored.
+_OPEN = 0o710
 _CLOCKS = re.compile(r"timens-[0-9]+\.img\Z")
 
 
@@ -67,16 +70,31 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         yield directory
         return
     try:
-        let_group_in(directory)
-        tree = mount(directory, root)
-    except OSError as exc:
-        raise _errors.StasisError(
-            f"{directory} cannot be shown to the container's root alone: {exc.strerror}.", REMEDY
-        ) from exc
-    try:
-        yield f"/proc/{os.getpid()}/fd/{tree}"
+        try:
+            let_group_in(directory)
+            tree = mount(directory, root)
+        except OSError as exc:
+            raise _errors.StasisError(
+                f"{directory} cannot be shown to the container's root alone: {exc.strerror}.", REMEDY
+            ) from exc
+        try:
+            yield f"/proc/{os.getpid()}/fd/{tree}"
+        finally:
+            os.close(tree)
     finally:
-        os.close(tree)
+        shut(directory)
+
+
+def let_group_in(directory: str) -> None:
+    """Open an image to the group root as far as needed, see above."""
+    _set_modes(directory, _OPEN, 0o640)
+
+
+def shut(directory: str) -> None:
+    """Keep the group root out of an image again: nobody opens the clocks once the restore has ended."""
+    with contextlib.suppress(OSError):
+        if stat.S_IMODE(os.lstat(directory).st_mode) == _OPEN:
+            _set_modes(directory, 0o700, 0o600)
 
 
 def mount(directory: str, root: int) -> int:
@@ -92,10 +110,10 @@ def mount(directory: str, root: int) -> int:
     return tree
 
 
-def let_group_in(directory: str) -> None:
-    """Open the directory and the images of the clocks to the group root, see above."""
+def _set_modes(directory: str, own: int, of_clocks: int) -> None:
+    """Give a directory and the clocks in it to the group root, with these modes."""
     clocks = [entry.path for entry in os.scandir(directory) if _CLOCKS.match(entry.name)]
-    for path, mode in [(directory, 0o710), *((path, 0o640) for path in clocks)]:
+    for path, mode in [(directory, own), *((path, of_clocks) for path in clocks)]:
         status = os.lstat(path)
         if stat.S_ISLNK(status.st_mode):
             raise OSError(errno.ELOOP, f"{path} is a symbolic link")

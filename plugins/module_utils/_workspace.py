@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import time
 import typing as t
@@ -24,18 +25,23 @@ KEEP = 10
 
 
 class Workspace:
-    """A directory `/var/log/stasis/NAME/TIME-ACTION-PID`, 0700; the newest KEEP of a container stay."""
+    """A directory `/var/log/stasis/NAME/TIME-ACTION-PID`, 0700; the newest KEEP of a container stay, and all of this process."""
 
     def __init__(self, name: str, action: str, logs: str = LOGS) -> None:
         base = os.path.join(logs, name)
         _files.make_directories(base)
-        _prune(base, KEEP - 1)
+        _prune(base, KEEP - 1, os.getpid())
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self.path = _make(os.path.join(base, f"{stamp}-{action}-{os.getpid()}"))
 
     def file(self, name: str) -> str:
         """The path of a file in it."""
         return os.path.join(self.path, name)
+
+    def first(self, *names: str) -> str:
+        """The path of the first of these files that has something in it, or of the last."""
+        paths = [self.file(name) for name in names]
+        return next((path for path in paths if os.path.exists(path) and os.path.getsize(path)), paths[-1])
 
     def read(self, name: str, limit: int = 1 << 20) -> str:
         """The first `limit` bytes of a file in it, or "" where there is none."""
@@ -62,6 +68,26 @@ def read_text(path: str, limit: int = 64 << 20) -> str:
         return ""
 
 
+def read_ends(path: str, each: int = 16 << 20) -> str:
+    """The first and the last `each` bytes of a log, in whole lines, or "" where it cannot be read.
+
+    CRIU can fill a disk with one line that it repeats; what it says first and last tells what went wrong.
+    """
+    try:
+        with open(path, "rb") as stream:
+            first = stream.read(each)
+            size = os.fstat(stream.fileno()).st_size
+            start = max(len(first), size - each)
+            stream.seek(start)
+            last = stream.read(each)
+    except OSError:
+        return ""
+    if start > len(first):
+        # A line that is cut off could pass for another one.
+        first, last = first.rpartition(b"\n")[0] + b"\n", last.partition(b"\n")[2]
+    return (first + last).decode("utf-8", "replace")
+
+
 def _make(path: str) -> str:
     """Make the directory; one of this run and second is there already where a try follows another at once."""
     for number in itertools.count(1):
@@ -72,10 +98,14 @@ def _make(path: str) -> str:
     return name
 
 
-def _prune(base: str, keep: int) -> None:
+def _prune(base: str, keep: int, own: int) -> None:
+    # The result names the logs of all tries, of which there may be more than `keep`; and a clock that was set back makes
+    # new ones seem old.
+    ours = re.compile(rf"-{own}(-[0-9]+)?\Z")
     runs = sorted(entry.name for entry in os.scandir(base) if entry.is_dir(follow_symlinks=False))
     for name in runs[: max(0, len(runs) - keep)]:
-        shutil.rmtree(os.path.join(base, name), ignore_errors=True)
+        if not ours.search(name):
+            shutil.rmtree(os.path.join(base, name), ignore_errors=True)
 
 
 def key(name: str, lxc_path: str) -> str:

@@ -177,6 +177,7 @@ options:
   ghost_limit:
     description:
       - The largest deleted but open file, in bytes, that is copied into the checkpoint. CRIU's own limit is 1 MiB.
+      - From 0 to 4294967295.
       - For O(state=checkpointed).
     type: int
   external_mounts:
@@ -276,11 +277,13 @@ options:
     description:
       - Seconds after which the hook refuses CRIU's next event, so that CRIU rolls back by itself and the container runs on.
         It is also how long the task waits for another one on the same container.
+      - From 1 to 604800, a week.
       - For O(state=checkpointed) and O(state=restored); the default is V(300).
     type: int
   kill_timeout:
     description:
       - Seconds from then until CRIU is killed. That can leave sockets in repair mode and is reported.
+      - From 1 to 86400, a day.
       - For O(state=checkpointed) and O(state=restored); the default is V(60).
     type: int
 requirements:
@@ -290,7 +293,9 @@ requirements:
 notes:
   - A restored container that reboots from inside stays stopped, since LXC's monitor of a restored container has no loop for it.
   - A checkpoint holds the memory of the container, with every key and password in it. Treat it as a secret.
-  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran.
+  - A fingerprint of the root file system shows that something wrote to it, but cannot prove that nothing ran. It covers the
+    layers of an overlay, and not the bind mounts of C(lxc.mount.entry).
+  - A root file system on a block device can be fresh with ext2, ext3, ext4 or btrfs. Restore another one with O(allow_stale).
 seealso:
   - module: stasis.lxc.lxc_checkpoint_info
   - module: stasis.lxc.criu_info
@@ -373,6 +378,9 @@ checkpoint:
     generation:
       description: 1, or one more than the checkpoint that the container was restored from.
       type: int
+    sequence:
+      description: Counts the dumps into O(directory), so that the newer of two is known whatever the clock says.
+      type: int
     created:
       description: When it was made, UTC.
       type: str
@@ -426,7 +434,7 @@ log_path:
   returned: always
   type: str
 log_errors:
-  description: On failure the lines of the hook's, CRIU's and LXC's logs that say what went wrong.
+  description: On failure why the hook refused, if it did, and the lines of CRIU's and LXC's logs that say what went wrong.
   returned: always
   type: list
   elements: str
@@ -534,7 +542,9 @@ stale_reasons:
   type: list
   elements: str
 warnings:
-  description: What is not as it should be although the task did its work.
+  description: >-
+    What is not as it should be although the task did its work, such as a limit of a cgroup that could not be set again;
+    and on failure what the hook could not do without being the cause.
   returned: where there is something to say
   type: list
   elements: str

@@ -58,6 +58,7 @@ options:
   ghost_limit:
     description:
       - The largest deleted but open file, in bytes, that is going to be copied into the checkpoint. CRIU's own limit is 1 MiB.
+      - From 0 to 4294967295.
     type: int
   tcp_established:
     description:

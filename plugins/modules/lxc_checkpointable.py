@@ -66,6 +66,7 @@ options:
   timeout:
     description:
       - Seconds that O(restart) may take.
+      - From 1 to 604800, a week.
     type: int
     default: 120
 requirements:

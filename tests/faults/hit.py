@@ -77,7 +77,7 @@ class Hit:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, self.cell.signal)
             if self.cell.signal == signal.SIGKILL:
-                left = actors.wait_gone([pid for pid in pids if pid != process.pid], 5)
+                left = actors.wait_gone([pid for pid in pids if pid != process.pid], 50)
                 assert not left, f"{left} did not die"
             if gate:
                 gate.let_go()
@@ -139,22 +139,23 @@ class Hit:
         return self.checkpoint.directory.parent.name if self.cell.step.file == "place" else self.cell.step.file
 
     def wait(self, process: subprocess.Popen[str], reached: t.Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 400
         while not reached():
             if process.poll() is not None:
                 out, _err = process.communicate()
                 raise AssertionError(f"the step was not reached: {(out or '')[:300]}")
-            assert time.monotonic() < deadline, "the step was not reached in 40 s"
+            assert time.monotonic() < deadline, "the step was not reached in 400 s"
             time.sleep(0.003)
 
     def wait_random(self, process: subprocess.Popen[str]) -> None:
         """Some moment of the run of the actor; it may fall behind its end, and then there was no fault."""
         running: list[int] = []
         if self.cell.actor != cells.MODULE:
-            deadline = time.monotonic() + 40
+            deadline = time.monotonic() + 400
             while not (running := actors.criu(self.container)):
-                assert process.poll() is None, "CRIU was not seen"
-                assert time.monotonic() < deadline, "CRIU did not start in 40 s"
+                if process.poll() is not None:
+                    raise TooLateError("CRIU had come and gone before it was seen")
+                assert time.monotonic() < deadline, "CRIU did not start in 400 s"
         time.sleep(self.cell.moment)
         # It is there for a moment at each event only.
         looks = 0
@@ -176,7 +177,7 @@ class Hit:
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
             gate.let_go()
-            left = actors.wait_gone(hooks, 10)
+            left = actors.wait_gone(hooks, 100)
             assert not left, "the hook did not end"
             return pids
         if self.cell.step.kind == cells.STOPPED_MODULE:
@@ -184,7 +185,7 @@ class Hit:
             for pid in modules:
                 os.kill(pid, signal.SIGSTOP)
             self.go.touch()
-            left = actors.wait_gone(running, 10)
+            left = actors.wait_gone(running, 100)
             assert not left, "CRIU did not end"
             return modules
         return []
@@ -242,8 +243,14 @@ class Hit:
         with contextlib.suppress(OSError):
             if "Restore finished successfully" in Path(answer.get("log_path") or "").read_text(errors="replace"):
                 above = actors.parent(answer.get("init_pid") or 0)
-                alive = above in self.monitors and actors.alive(above)
-                return wrong if alive else [*wrong, f"the monitor is {above} and was one of {self.monitors}"]
+                # A monitor whose lxc-checkpoint was about to end is no descendant of it any more.
+                late = self.cell.step.kind == cells.RANDOM and not self.monitors
+                known = actors.program(above) == "lxc-checkpoint" if late else above in self.monitors
+                return (
+                    wrong
+                    if known and actors.alive(above)
+                    else [*wrong, f"the monitor is {above} and was one of {self.monitors}"]
+                )
         return [*wrong, "CRIU did not come to its end"]
 
     def mark(self) -> None:
@@ -279,9 +286,9 @@ class Hit:
 
     def answer(self, process: subprocess.Popen[str]) -> Answer | None:
         try:
-            out, _err = process.communicate(timeout=60)
+            out, _err = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
-            raise AssertionError("the run did not end within 60 s") from None
+            raise AssertionError("the run did not end within 600 s") from None
         try:
             found: Answer = json.loads(out)
         except ValueError:

@@ -58,7 +58,7 @@ class Asker:
     def close(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(100)
 
 
 class Scene:
@@ -82,7 +82,7 @@ class Scene:
     def fresh(self, bridge: Bridge | None = None) -> Checkpoint:
         """A running container whose check has a connection to it."""
         # The workload's timer is not to be older.
-        if self.checkpoint is not None and time.monotonic() - self.born > 50:
+        if self.checkpoint is not None and time.monotonic() - self.born > 600:
             self.drop()
         if self.checkpoint is None:
             container = self.factory.create(f"counter {PORT}", "files", bridge=bridge)

@@ -40,7 +40,7 @@ def main() -> None:
     )
     os.makedirs(images, mode=0o700)
     with open(os.path.join(images, "output"), "wb") as output:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=60, check=False)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=600, check=False)
     with open(os.path.join(images, "dump.log"), encoding="utf-8", errors="replace") as log:
         lines = log.read().split("\n")
     errors = [line.rstrip() for line in lines if "Error" in line and "RLIMIT_NOFILE" not in line]

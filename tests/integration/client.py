@@ -33,8 +33,8 @@ class Talker:
     """Asks the counter now and then, over one socket."""
 
     def __init__(self, address: str, port: int) -> None:
-        self.socket = socket.create_connection((address, port), timeout=10)
-        self.socket.settimeout(20)
+        self.socket = socket.create_connection((address, port), timeout=100)
+        self.socket.settimeout(200)
         self.port = self.socket.getsockname()[1]
 
     def ask(self) -> tuple[int, int]:
@@ -59,8 +59,8 @@ class _Streaming:
     command = b""
 
     def __init__(self, address: str, port: int) -> None:
-        self.socket = socket.create_connection((address, port), timeout=10)
-        self.socket.settimeout(30)
+        self.socket = socket.create_connection((address, port), timeout=100)
+        self.socket.settimeout(300)
         self.port = self.socket.getsockname()[1]
         self.failure = ""
         self.total = 0
@@ -109,7 +109,7 @@ class _Streaming:
             self.socket.shutdown(socket.SHUT_RDWR)
         for thread in self.threads:
             if thread.ident is not None:
-                thread.join(5)
+                thread.join(50)
         self.socket.close()
 
 

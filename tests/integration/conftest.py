@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import shutil
@@ -16,7 +15,22 @@ from pathlib import Path
 import hygiene
 import pytest
 from client import Echo, Listener, Talker
-from containers import BASE, BRIDGE_PREFIX, GATEWAY, NETWORK, PORT, PREFIX, Bridge, Container, Nic, run, veth
+from containers import (
+    BASE,
+    BRIDGE_PREFIX,
+    GATEWAY,
+    NETWORK,
+    PORT,
+    PREFIX,
+    SLOT,
+    Bridge,
+    Container,
+    Nic,
+    Slot,
+    run,
+    until,
+    veth,
+)
 from module import Checkpoint, Module
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -24,44 +38,69 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 # What a kernel may lack that a test is about, and how to try it without a trace.
 FEATURES = {"bridge VLANs": ["unshare", "-n", "ip", "link", "add", "try", "type", "bridge", "vlan_filtering", "1"]}
-_not_here = pytest.StashKey[list[str]]()
+_watch = pytest.StashKey[hygiene.Watch]()
+_left = pytest.StashKey[list[str]]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this kernel cannot do, and say so at the end."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this kernel cannot do; tests that share a container stay in one worker; the longest come first."""
     lacking = {name for name, argv in FEATURES.items() if run(*argv, check=False).returncode}
-    out = [item for item in items if lacking & {mark.args[0] for mark in item.iter_markers("kernel")}]
-    config.stash[_not_here] = [
-        f"{item.nodeid} (the kernel has no {item.get_closest_marker('kernel').args[0]})" for item in out
-    ]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in out]
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        for name in lacking & {mark.args[0] for mark in item.iter_markers("kernel")}:
+            item.add_marker(pytest.mark.skip(reason=f"NOT TESTED on this host: the kernel has no {name}"))
+        if "shared_lxc" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("long", "xdist_group")])
+
+
+def _leads(config: pytest.Config) -> bool:
+    """Whether this process is no worker of another one: the only one, or the controller of pytest-xdist."""
+    return not hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look at the host before any worker begins."""
+    config = session.config
+    if _leads(config) and not config.getoption("collectonly"):
+        workers = len(config.getoption("tx", None) or [])
+        watch = hygiene.Watch([Slot(number) for number in range(workers)] or [SLOT])
+        watch.begin()
+        config.stash[_watch] = watch
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold the host to be as it was, after every worker has ended."""
+    watch = session.config.stash.get(_watch, None)
+    if watch is not None:
+        left = session.config.stash[_left] = watch.end()
+        if left:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(_not_here, []):
-        terminalreporter.write_line(f"NOT TESTED on this host: {line}")
+    watch = config.stash.get(_watch, None)
+    if watch is not None and watch.shared:
+        terminalreporter.write_line(
+            "Others started or stopped containers meanwhile: only what carries the names of the tests was compared."
+        )
+    left = config.stash.get(_left, [])
+    if left:
+        terminalreporter.section("the tests have changed the host", red=True)
+        for line in left:
+            terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def clean_host() -> t.Iterator[Path]:
-    """The directory of this session; at the end the host must be as it was."""
-    with open(f"/run/{BASE.name}.lock", "w") as lock:
-        # Containers, bridges and addresses have fixed names.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield from _clean_host()
-
-
-def _clean_host() -> t.Iterator[Path]:
-    hygiene.clean()
-    before = hygiene.snapshot()
+    """The directory of this worker. Its slot is clean when it begins and when it ends."""
     session = BASE / f"session-{os.getpid()}"
     session.mkdir(parents=True, mode=0o700)
     session.chmod(0o711)
     yield session
     hygiene.clean()
-    left = hygiene.differences(before, hygiene.snapshot(), shared=bool(os.environ.get("STASIS_SHARED_HOST")))
-    assert not left, "the tests have changed the host:\n" + "\n".join(left)
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +140,8 @@ def bridge(clean_host: Path) -> t.Iterator[Bridge]:
     """The bridge of most containers; the host is in it as well."""
     made = Bridge(f"{BRIDGE_PREFIX}0", address=f"{GATEWAY}/24")
     yield made
+    # A port that is still there would lose its bridge, and with that the sign that it is ours.
+    until(lambda: not made.ports(), 10, f"nothing is left in the bridge {made.name}")
     made.remove()
 
 

@@ -9,29 +9,71 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import time
 import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Who runs the suite beside somebody else's run gives it names and a network of its own.
-PREFIX = os.environ.get("STASIS_TEST_PREFIX", "stasis-t-")
-BRIDGE_PREFIX = os.environ.get("STASIS_TEST_BRIDGE", "stasisbr")
-NETWORK = os.environ.get("STASIS_TEST_NETWORK", "10.213.40")
-GATEWAY = f"{NETWORK}.1"
-PORT = 7000
+from kernel import cgroup_roots, is_monitor, kill, mounts_below, processes
+
+# Who runs the suite beside somebody else's run gives it other names and another network.
+_PREFIX = os.environ.get("STASIS_TEST_PREFIX", "stasis-t-")
+_BRIDGES = os.environ.get("STASIS_TEST_BRIDGE", "stasisbr")
+_NETWORK = os.environ.get("STASIS_TEST_NETWORK", "10.213.40")
 # All below directories of root's that nobody else can write, as the module demands.
-BASE = Path(os.environ.get("STASIS_TEST_BASE", "/var/lib/stasis-test"))
+_BASE = os.environ.get("STASIS_TEST_BASE", "/var/lib/stasis-test")
+PORT = 7000
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Names, addresses and directories for one process of tests: no other slot has them, so slots work side by side."""
+
+    number: int
+
+    @property
+    def prefix(self) -> str:
+        """Begins the name of each container, and of what the module keeps for it."""
+        return f"{_PREFIX}{self.number}-"
+
+    @property
+    def bridges(self) -> str:
+        """Begins the name of each network interface of the host's. 15 characters are all that such a name may have."""
+        return f"{_BRIDGES}{chr(ord('a') + self.number)}"
+
+    @property
+    def network(self) -> str:
+        first, second, third = _NETWORK.split(".")
+        return f"{first}.{second}.{int(third) + 4 * self.number}"
+
+    @property
+    def base(self) -> Path:
+        return Path(f"{_BASE}-{self.number}")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the run that uses this slot."""
+        return Path("/run", f"{self.base.name}.lock")
+
+
+# The number of this process: that of a worker of pytest-xdist, or what whoever started it says.
+SLOT = Slot(int(os.environ.get("STASIS_TEST_SLOT") or os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+PREFIX, BRIDGE_PREFIX, NETWORK, BASE = SLOT.prefix, SLOT.bridges, SLOT.network, SLOT.base
+GATEWAY = f"{NETWORK}.1"
 
 T = t.TypeVar("T")
 
 
+# A deadline says when a test gives up, not how fast a machine must be: this much longer than a good one needs.
+PATIENCE = 10
+
+
 def until(what: t.Callable[[], T], seconds: float = 10.0, why: str = "") -> T:
-    """The first true answer of `what`; fails after `seconds`."""
+    """The first true answer of `what`. seconds: what a good machine needs at most; fails after PATIENCE times that."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
+    pause = 0.01
     while True:
         answer = what()
         if answer:
@@ -40,10 +82,12 @@ def until(what: t.Callable[[], T], seconds: float = 10.0, why: str = "") -> T:
             raise AssertionError(
                 f"not within {seconds} s: {why or getattr(what, '__name__', what)}; last answer: {answer!r}"
             )
-        time.sleep(0.01)
+        time.sleep(pause)
+        # What is asked may be a program, which wants the processor that it waits for.
+        pause = min(pause * 1.2, 0.1)
 
 
-def run(*argv: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     """Run a command of the host's; its output must not be something that a daemon of LXC's keeps open."""
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
     if check and done.returncode:
@@ -124,7 +168,7 @@ class Container:
         self.config.write_text("".join(f"{line}\n" for line in [*lines, *config]))
 
     def lxc(
-        self, command: str, *argv: str, check: bool = True, timeout: float = 60
+        self, command: str, *argv: str, check: bool = True, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         """Run `lxc-COMMAND -P LXC_PATH -n NAME ...`."""
         return run(f"lxc-{command}", "-P", str(self.lxc_path), "-n", self.name, *argv, check=check, timeout=timeout)
@@ -147,7 +191,7 @@ class Container:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                timeout=60,
+                timeout=600,
                 check=False,
             )
         assert done.returncode == 0, f"lxc-start: {log.read_text()}"
@@ -240,7 +284,7 @@ class Container:
         kill(
             pid
             for pid, words in processes().items()
-            if f"/{self.name}/" in " ".join(words) and str(BASE) in " ".join(words)
+            if f"/{self.name}/" in " ".join(words) and f"{_BASE}-" in " ".join(words)
         )
         self._thaw()
         kill(self._cgroup_members())
@@ -290,57 +334,9 @@ class Container:
                 continue
 
 
-def cgroup_roots() -> list[Path]:
-    """Every mounted hierarchy."""
-    found = []
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        fields = line.split()
-        if fields[2] in ("cgroup", "cgroup2"):
-            found.append(Path(fields[1]))
-    return found
-
-
-def processes() -> dict[int, list[str]]:
-    """The command lines of all processes."""
-    found = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                words = Path(entry.path, "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-            except OSError:
-                continue
-            if words != [b""]:
-                found[int(entry.name)] = [word.decode("utf-8", "replace") for word in words]
-    return found
-
-
-def is_monitor(words: t.Sequence[str], name: str, lxc_path: str) -> bool:
-    """Whether this is the command line of LXC's monitor (or of an lxc-checkpoint) for a container."""
-    line = " ".join(words)
-    if line.startswith("[lxc monitor]"):
-        return line.split()[2:] == [lxc_path, name]
-    return os.path.basename(words[0]) == "lxc-checkpoint" and name in words and lxc_path in words
-
-
-def kill(pids: t.Iterable[int]) -> None:
-    """Kill processes by their ids."""
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGCONT)
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def mounts_below(path: Path) -> list[str]:
-    """Mount points at or below path in our mount namespace."""
-    found = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return [mount for mount in found if mount == str(path) or mount.startswith(f"{path}/")]
-
-
 def remove_tree(path: Path) -> None:
     """Remove a directory of ours, but never what is mounted below it."""
-    if not path.is_relative_to(BASE) and not path.is_relative_to("/var/log/stasis"):
+    if not str(path).startswith((f"{_BASE}-", "/var/log/stasis/")):
         raise AssertionError(f"{path} is not ours to remove")
     mounted = mounts_below(path)
     if mounted:
@@ -369,12 +365,3 @@ class Bridge:
 def remove_link(name: str) -> None:
     """Remove a network interface, where there is one."""
     run("ip", "link", "delete", name, check=False)
-
-
-def reachable(address: str, port: int = PORT) -> bool:
-    """Whether somebody there takes a connection."""
-    try:
-        with socket.create_connection((address, port), timeout=0.5):
-            return True
-    except OSError:
-        return False

@@ -19,7 +19,7 @@ PROGRAMS = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 @functools.cache
 def tarball(suite: str) -> str:
     """Where the root file system of a suite is; made where it is not there yet."""
-    return run(str(TOOLS / "rootfs"), suite, timeout=1200).stdout.strip().splitlines()[-1]
+    return run(str(TOOLS / "rootfs"), suite, timeout=7200).stdout.strip().splitlines()[-1]
 
 
 class Distribution(Container):
@@ -28,7 +28,7 @@ class Distribution(Container):
     def make(self, suite: str, first: int = 0) -> None:
         """Write it. first: the host's uid and gid of its root, in a user namespace unless 0."""
         self.root.mkdir(parents=True)
-        run("tar", "-C", str(self.root), "--numeric-owner", "-xf", tarball(suite), timeout=300)
+        run("tar", "-C", str(self.root), "--numeric-owner", "-xf", tarball(suite), timeout=1200)
         # Both ask the network, or take long.
         for name in ("apt-daily.timer", "apt-daily-upgrade.timer"):
             (self.root / "etc/systemd/system/timers.target.wants" / name).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import Container, run
+from containers import Container, run, until
 from module import Answer, Module
 
 RECORD = Path("/etc/stasis/lxc.json")
@@ -54,6 +54,13 @@ class Pre:
         """As create(), and started. What this kernel does not have is left out by name."""
         container = self.create(what, *arguments, config=config, network=network)
         self.begin(container)
+        return container
+
+    def crowd(self, processes: int) -> Container:
+        """A container with so many processes beside its init."""
+        container = self.start("crowd", str(processes))
+        inside = Path("/proc", str(container.init_pid), "root/proc")
+        until(lambda: len(list(inside.glob("[0-9]*"))) > processes, 10, f"{processes} processes are there")
         return container
 
     @staticmethod

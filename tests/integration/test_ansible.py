@@ -31,7 +31,7 @@ def ansible(checkpoint: Checkpoint, *argv: str, program: str = "ansible") -> sub
         capture_output=True,
         text=True,
         cwd=scratch,
-        timeout=120,
+        timeout=1200,
         check=False,
         env={
             **os.environ,

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
-import time
 import typing as t
 from pathlib import Path
 
 import pytest
 from conftest import Factory
-from containers import Container, run, until
-from module import Answer, Checkpoint, listing
+from containers import Container
+from module import Answer, Checkpoint, Module, listing
 from preflight import Pre
+from work import Work, count
 
 
 @pytest.fixture
@@ -169,14 +168,14 @@ def test_what_does_not_pass_is_given_up_and_the_container_is_as_before(
 
 def test_retries_end_with_the_timeout(pre: Pre) -> None:
     checkpoint = task(pre, "netlink-unread")
-    answer = failure(checkpoint, "checkpointed", retries=20, timeout=4)
-    assert 1 <= len(answer["retried"]) <= 3
+    answer = failure(checkpoint, "checkpointed", retries=20, timeout=10)
+    assert 1 <= len(answer["retried"]) < 20
     assert answer["diagnoses"][0]["id"] == "netlink_unread"
 
 
 def occupied(lxc: Factory, when: str) -> str:
     """A script that takes the first pids of the container that is being restored, for as long as its init lives."""
-    inside = "echo 1 >/proc/sys/kernel/ns_last_pid; for one in 2 3 4 5 6 7; do sleep 20 & done"
+    inside = "echo 1 >/proc/sys/kernel/ns_last_pid; for one in 2 3 4 5 6 7; do sleep 600 & done"
     return lxc.script(
         "occupy",
         f'test "$CRTOOLS_SCRIPT_ACTION" = post-setup-namespaces || exit 0\n{when} || exit 0\n'
@@ -228,25 +227,19 @@ def test_restore_of_a_damaged_image_is_explained_and_not_tried_again(lxc: Factor
 # What the preflight in the task costs, and what is no reason to warn
 
 
-def test_preflight_of_two_hundred_processes_leaves_the_task_within_a_second_of_criu(pre: Pre) -> None:
-    container = pre.start("crowd", "200")
-    until(lambda: len(list(Path("/proc", str(container.init_pid), "root/proc").glob("[0-9]*"))) > 201, 10)
-    # What the disk takes for a thousand files is another matter.
-    memory = pre.lxc.session / "memory"
-    memory.mkdir(mode=0o755)
-    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(memory))
-    pre.lxc.closing += [memory.rmdir, lambda: run("umount", str(memory))]
-    checkpoint = Checkpoint(pre.lxc.module, container, memory / "checkpoints" / container.name)
-    over = []
-    for _round in range(3):
-        began = time.monotonic()
-        checkpoint.module.run(**checkpoint.options("checkpointed", overwrite=True))
-        took = time.monotonic() - began
-        # CRIU's log counts from its start.
-        last = re.findall(r"^\((\d+\.\d+)\)", (checkpoint.directory / "dump.log").read_text(), re.MULTILINE)[-1]
-        over.append(took - float(last))
-    print(f"task over CRIU, 202 processes: {', '.join(f'{one:.2f}' for one in over)} s")
-    assert min(over) < 1 or os.environ.get("STASIS_SHARED_HOST")
+def test_a_process_more_costs_the_task_a_few_files_and_no_program(pre: Pre) -> None:
+    def work(processes: int) -> Work:
+        checkpoint = pre.lxc.checkpoint(pre.crowd(processes))
+
+        def dump(module: Module) -> None:
+            answer = module.run(**checkpoint.options("checkpointed"))
+            assert not answer.get("failed"), answer["msg"]
+
+        return count(pre.lxc.module, pre.lxc.session / f"task-{processes}", dump)
+
+    few, many = work(10), work(200)
+    assert many.programs == few.programs
+    assert (many.files - few.files) / 190 <= 50
 
 
 def test_container_at_its_limit_of_processes_is_restored(lxc: Factory) -> None:

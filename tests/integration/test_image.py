@@ -16,14 +16,15 @@ from conftest import Factory
 def test_image_is_roots_alone(lxc: Factory) -> None:
     checkpoint = lxc.start()
     os.umask(0o022)
-    checkpoint.stopped()
-    wrong = {
-        path.name: oct(path.stat().st_mode)
-        for path in checkpoint.directory.iterdir()
-        if stat.S_IMODE(path.lstat().st_mode) != 0o600 or path.lstat().st_uid != 0
-    }
-    assert wrong == {}
-    assert stat.S_IMODE(checkpoint.directory.stat().st_mode) == 0o700
+    for act in (checkpoint.stopped, checkpoint.resumed):
+        act()
+        wrong = {
+            path.name: oct(path.stat().st_mode)
+            for path in checkpoint.directory.iterdir()
+            if stat.S_IMODE(path.lstat().st_mode) != 0o600 or path.lstat().st_uid != 0
+        }
+        assert wrong == {}
+        assert stat.S_IMODE(checkpoint.directory.stat().st_mode) == 0o700
 
 
 def test_image_is_roots_alone_while_it_is_written(lxc: Factory) -> None:

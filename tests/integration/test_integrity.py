@@ -10,7 +10,6 @@ import importlib
 import os
 import shutil
 import sys
-import time
 import typing as t
 from pathlib import Path
 
@@ -319,72 +318,3 @@ def test_file_that_criu_would_refuse_is_named_before_it_runs(lxc: Factory) -> No
 
     assert not checkpoint.restored(allow_stale=True).get("warnings")
     container.assert_counts()
-
-
-def test_hashing_takes_no_longer_than_reading(corpus: Corpus) -> None:
-    integrity = importlib.import_module(f"{PACKAGE}._integrity")
-    ahead = importlib.import_module(f"{PACKAGE}._ahead")
-    folder = corpus.directory.parent / "large"
-    folder.mkdir()
-    path = folder / "pages-1.img"
-    with open(path, "wb") as stream:
-        for _mebibyte in range(256):
-            stream.write(os.urandom(1 << 20))
-        os.fsync(stream.fileno())
-
-    def seconds(work: t.Callable[[], object], *, cold: bool = False, clock: t.Callable[[], float]) -> float:
-        if cold:
-            with open(path, "rb") as stream:
-                # As after a reboot: nothing of it is in memory.
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        began = clock()
-        work()
-        return clock() - began
-
-    def read() -> None:
-        buffer = bytearray(1 << 18)
-        with open(path, "rb", buffering=0) as stream:
-            while stream.readinto(buffer):
-                pass
-
-    def sha256_alone() -> None:
-        block, digest = os.urandom(1 << 18), hashlib.sha256()
-        for _quarter in range(1024):
-            digest.update(block)
-
-    def hash_it() -> None:
-        integrity.hash_files(str(folder), [path.name])
-
-    def as_restore_does() -> None:
-        assert list(ahead.Ahead(str(folder)).entries()) == [path.name]
-
-    # Each round: from the disk, then what is in memory is hashed, then both at once, as a restore after a reboot.
-    wall = time.perf_counter
-    rounds = [
-        (
-            seconds(read, cold=True, clock=wall),
-            seconds(as_restore_does, clock=wall),
-            seconds(as_restore_does, cold=True, clock=wall),
-        )
-        for _round in range(7)
-    ]
-    reading, hashing, both = (min(column) for column in zip(*rounds))
-    # What the processors work; others that want them too make it no longer.
-    least, work = (
-        min(sum(seconds(one, clock=time.process_time) for one in parts) for _round in range(5))
-        for parts in ((read, sha256_alone), (hash_it,))
-    )
-    shutil.rmtree(folder)
-    processors = min(8, len(os.sched_getaffinity(0)))
-    print(
-        f"256 MiB: read from the disk in {reading:.2f} s, hashed from memory in {hashing:.2f} s, "
-        f"both at once in {both:.2f} s (the best of 7 each); {work:.3f} s of {processors} processors to hash, "
-        f"{least:.3f} s of one to read and to hash at the least"
-    )
-    assert work < 1.2 * least
-    # A disk (or a cache below it) of more than 1500 MiB/s is not what a restore waits for.
-    assert work / processors < max(reading, 256 / 1500)
-    # How long it takes says something only where nobody else wants the processors.
-    if not os.environ.get("STASIS_SHARED_HOST"):
-        assert hashing < max(reading, 256 / 500)
-        assert both < reading + hashing

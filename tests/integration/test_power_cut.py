@@ -98,7 +98,7 @@ def test_a_container_that_was_stopped_before_a_power_cut_goes_on(lxc: Factory, d
     record = disk.top / "checkpoints" / f".{container.name}.stasis-staging" / "committed"
     process = lxc.module.start(**checkpoint.options("checkpointed", stop=True))
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not record.exists():
             assert time.monotonic() < deadline and process.poll() is None, "the image was never committed"
             time.sleep(0.001)

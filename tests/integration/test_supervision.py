@@ -114,7 +114,7 @@ def test_session_of_lxc_attach_stands_in_the_way_of_a_stop(lxc: Factory) -> None
     checkpoint = lxc.start()
     container = checkpoint.container
     session = subprocess.Popen(
-        ["lxc-attach", "-P", str(container.lxc_path), "-n", container.name, "--", "/bin/sleep", "60"],
+        ["lxc-attach", "-P", str(container.lxc_path), "-n", container.name, "--", "/bin/sleep", "600"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

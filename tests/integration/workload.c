@@ -457,7 +457,12 @@ static void __attribute__((noreturn)) run_files(void)
 
         for (int i = 0; i < 3; i++)
             before[i] = ticks[i];
-        pause_ms(60);
+        /* A busy machine may leave them waiting for their turn. */
+        for (int tries = 0; tries < 100; tries++) {
+            pause_ms(60);
+            if (ticks[0] > before[0] && ticks[1] > before[1] && ticks[2] > before[2] && *forked > forked_before)
+                break;
+        }
         for (int i = 0; i < 3; i++)
             expect(ticks[i] > before[i], "thread %d stands still", i);
         expect(*shared == 77, "the shared memory has other content");
@@ -465,11 +470,12 @@ static void __attribute__((noreturn)) run_files(void)
         expect(!kill(waiter, 0) && !waitpid(waiter, NULL, WNOHANG), "a child is gone");
         timerfd_gettime(timer, &rest);
         expect(rest.it_interval.tv_sec == 3600, "the timer has another interval");
-        expect(rest.it_value.tv_sec > 3500 && rest.it_value.tv_sec <= last.it_value.tv_sec, "the timer stands still");
+        expect(rest.it_value.tv_sec > 600 && rest.it_value.tv_sec <= last.it_value.tv_sec, "the timer stands still");
         last = rest;
         if (!event_seen) {
             eventfd_write(events, 5);
-            pause_ms(20);
+            for (int tries = 0; !event_seen && tries < 100; tries++)
+                pause_ms(20);
         }
         expect(event_seen == 5, "the thread that waits for the eventfd does not");
         client = socket(AF_UNIX, SOCK_STREAM, 0);

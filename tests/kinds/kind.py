@@ -111,9 +111,14 @@ class Ground:
 
 
 class Kind:
-    """One kind of container. The name is that of its class, the title stands in the README's table."""
+    """One kind of container. The name is that of its class, the title stands in the README's table.
+
+    slow: takes several times as long as most. alone: changes the host for every container that starts meanwhile.
+    """
 
     title = ""
+    slow = False
+    alone = False
 
     @property
     def name(self) -> str:

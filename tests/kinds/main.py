@@ -9,13 +9,16 @@ Needs python3, LXC and what the role stasis.lxc.criu installs; the rest lies bes
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import signal
+import stat
+import subprocess
 import sys
+import threading
 import time
 import traceback
 import typing as t
@@ -26,7 +29,7 @@ sys.path.insert(0, str(BUNDLE / "integration"))
 
 import host as host_facts
 import hygiene
-from containers import BASE, PREFIX, Bridge
+from containers import BASE, PREFIX, SLOT, Bridge, Slot
 from kind import Ground, Kind, Subject, UnavailableError, make_bridge
 from kinds import ALL
 from module import Answer, Checkpoint, Module
@@ -50,42 +53,117 @@ class RefusedError(Exception):
 
 
 def main() -> int:
-    """Try every kind that was asked for."""
+    """Try every kind that was asked for: two at a time where there are two processors."""
+    if sys.argv[1] == "--one":
+        return one(*sys.argv[2:])
     results, wanted = Path(sys.argv[1]), sys.argv[2:]
     unknown = set(wanted) - {kind.name for kind in ALL}
     if unknown:
         print(f"there is no kind {', '.join(sorted(unknown))}; there are: {' '.join(kind.name for kind in ALL)}")
         return 2
-    expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+    kinds = [kind for kind in ALL if not wanted or kind.name in wanted]
     host = host_facts.describe()
     folder = results / host["id"]
     folder.mkdir(parents=True, exist_ok=True)
     print(
         f"{host['os']}, kernel {host['kernel']}, cgroups {host['cgroups']}, LXC {host['lxc']}, CRIU {host['criu']}, LSM {host['lsm']}"
     )
-    bad = 0
-    with open(f"/run/{BASE.name}.lock", "w", encoding="utf-8") as lock:
-        # Names and addresses are those of the integration tests.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        hygiene.clean()
-        for kind in ALL:
-            if wanted and kind.name not in wanted:
-                continue
-            result = attempt(kind, host, folder / "logs")
-            wrong = compare(result, expected.get(kind.name, {}), host["id"])
-            bad += bool(wrong)
-            text = json.dumps(result, indent=4, sort_keys=True, ensure_ascii=False)
-            (folder / f"{kind.name}.json").write_text(text + "\n", encoding="utf-8")
-            print(f"  {kind.name:<22} {result['result']:<12} {result['seconds']:>4.0f} s  {wrong}", flush=True)
-            if wrong:
-                print("".join(f"      {line}\n" for line in result["evidence"]), end="", flush=True)
-        hygiene.clean()
-    ran = len(wanted) or len(ALL)
-    print(f"{ran - bad} passed, {bad} failed")
+    slots = [Slot(number) for number in range(min(2, len(os.sched_getaffinity(0))))]
+    # Names and addresses are those of the integration tests.
+    watch = hygiene.Watch(slots)
+    watch.begin()
+    crew = Crew(folder, host)
+    crew.work([kind for kind in kinds if not kind.alone], slots)
+    crew.work([kind for kind in kinds if kind.alone], slots[:1])
+    left = watch.end()
+    for line in left:
+        print(f"  the host is not as before: {line}")
+    bad = crew.bad + bool(left)
+    print(f"{len(kinds) - crew.bad} passed, {bad} failed")
     if os.environ.get("STASIS_RESULTS"):
         with open(Path(os.environ["STASIS_RESULTS"], "counts"), "a", encoding="utf-8") as counts:
-            counts.write(f"{ran - bad} {bad}\n")
+            counts.write(f"{len(kinds) - crew.bad} {bad}\n")
     return 1 if bad else 0
+
+
+class Crew:
+    """Has kinds tried, each by a process of its own in a slot, and says what came of them. bad: how many are wrong."""
+
+    def __init__(self, folder: Path, host: Result) -> None:
+        self.folder, self.host = folder, host
+        self.expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
+        self.bad = 0
+        self._said = threading.Lock()
+
+    def work(self, kinds: t.Sequence[Kind], slots: t.Sequence[Slot]) -> None:
+        """The first slot begins with the slow ones, another with the others, so that both have work to the end."""
+        todo = collections.deque(sorted(kinds, key=lambda kind: not kind.slow))
+
+        def take(slot: Slot) -> None:
+            while True:
+                try:
+                    kind = todo.popleft() if slot == slots[0] else todo.pop()
+                except IndexError:
+                    return
+                self._try(kind, slot, alone=len(slots) == 1)
+
+        threads = [threading.Thread(target=take, args=(slot,)) for slot in slots]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _try(self, kind: Kind, slot: Slot, *, alone: bool) -> None:
+        path = self.folder / f"{kind.name}.json"
+        path.unlink(missing_ok=True)
+        words = ["--one", str(self.folder), kind.name, json.dumps(self.host), "alone" if alone else "shared"]
+        done = subprocess.run(
+            [sys.executable, "-B", __file__, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env={**os.environ, "STASIS_TEST_SLOT": str(slot.number)},
+        )
+        result = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else _crashed(kind, self.host, done.stdout)
+        )
+        wrong = compare(result, self.expected.get(kind.name, {}), self.host["id"])
+        text = json.dumps(result, indent=4, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        lines = [f"  {kind.name:<22} {result['result']:<12} {result['seconds']:>4.0f} s  {wrong}"]
+        if wrong:
+            lines += [f"      {line}" for line in result["evidence"]]
+        with self._said:
+            self.bad += bool(wrong)
+            print("\n".join(lines), flush=True)
+
+
+def one(folder: str, name: str, host: str, alone: str) -> int:
+    """Try one kind in the slot of this process, and write its result to FOLDER/NAME.json."""
+    kind = next(kind for kind in ALL if kind.name == name)
+    result = attempt(kind, json.loads(host), Path(folder, "logs"), shared=alone != "alone")
+    Path(folder, f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
+    return 0
+
+
+def blank(kind: Kind, host: Result) -> Result:
+    """The result of a kind that was not tried yet."""
+    return {
+        "format": 1,
+        "kind": kind.name,
+        "title": kind.title,
+        "host": host,
+        "command": f"{COMMAND} {kind.name}",
+        "generations": 0,
+        "leave_running": False,
+        "evidence": [],
+    }
+
+
+def _crashed(kind: Kind, host: Result, said: str) -> Result:
+    return {**blank(kind, host), "result": FAILED, "evidence": said.splitlines()[-20:], "seconds": 0.0}
 
 
 def compare(result: Result, expected: t.Mapping[str, t.Any], host: str) -> str:
@@ -102,23 +180,15 @@ def compare(result: Result, expected: t.Mapping[str, t.Any], host: str) -> str:
     return f"NOT EXPECTED: {missing[0]!r} is not in the evidence" if missing else ""
 
 
-def attempt(kind: Kind, host: Result, logs: Path) -> Result:
+def attempt(kind: Kind, host: Result, logs: Path, *, shared: bool) -> Result:
     """Try one kind, whatever comes of it; the host is as before afterwards, or that is the failure.
 
-    logs: where the module's logs of a failure or a refusal are kept, below the kind's name.
+    logs: where the module's logs of a failure or a refusal are kept, below the kind's name. shared: another kind is tried at the
+    same time.
     """
     began = time.monotonic()
-    before = hygiene.snapshot()
-    result: Result = {
-        "format": 1,
-        "kind": kind.name,
-        "title": kind.title,
-        "host": host,
-        "command": f"{COMMAND} {kind.name}",
-        "generations": 0,
-        "leave_running": False,
-        "evidence": [],
-    }
+    before = hygiene.snapshot([SLOT])
+    result = blank(kind, host)
     try:
         with deadline(SECONDS), ground() as place:
             result["result"] = _try(kind, place, result)
@@ -129,7 +199,7 @@ def attempt(kind: Kind, host: Result, logs: Path) -> Result:
         for path in Path("/var/log/stasis").glob(f"{PREFIX}*"):
             shutil.copytree(path, logs / kind.name, dirs_exist_ok=True)
     hygiene.clean()
-    left = hygiene.differences(before, hygiene.snapshot(), shared=bool(os.environ.get("STASIS_SHARED_HOST")))
+    left, _shared = hygiene.settled(before, [SLOT], shared=shared)
     if left:
         result["result"] = FAILED
         result["evidence"] += [f"the host is not as before: {line}" for line in left]
@@ -192,14 +262,25 @@ def _generations(kind: Kind, place: Ground, checkpoint: Checkpoint, result: Resu
     for generation in range(1, GENERATIONS + 1):
         _must(checkpoint, "checkpointed", stop=True, **kind.options())
         assert subject.state == "STOPPED", f"generation {generation}: it is {subject.state} after the dump"
+        _private(checkpoint.directory)
         answer = _must(checkpoint, "restored")
         assert subject.state == "RUNNING", f"generation {generation}: it is {subject.state} after the restore"
+        _private(checkpoint.directory)
         probe(f"generation {generation}")
         assert checkpoint.manifest["generation"] == generation
         result["generations"] = generation
         result["evidence"] += [f"generation {generation}: {line}" for line in answer["warnings"]]
     subject.lxc("attach", "--", "/bin/sh", "-c", "true")
     return SUPPORTED
+
+
+def _private(directory: Path) -> None:
+    """Raise AssertionError where a checkpoint has other modes than README.md says."""
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in directory.iterdir()}
+    others = {name: oct(mode) for name, mode in modes.items() if mode != 0o600}
+    assert not others, f"in the checkpoint: {others}"
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    assert mode == 0o700, f"the checkpoint is {mode:o}"
 
 
 def _must(checkpoint: Checkpoint, state: str, **options: t.Any) -> Answer:

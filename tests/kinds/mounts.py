@@ -48,6 +48,8 @@ class BindMounts(Kind):
 
 class Lxcfs(Kind):
     title = "lxcfs over files of /proc and /sys"
+    # LXC mounts it into each container that starts while it is there.
+    alone = True
 
     def create(self, ground: Ground) -> Subject:
         ground.need("lxcfs")

@@ -42,7 +42,7 @@ def bare_dump(place: Ground, subject: Subject, **options: object) -> list[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=900,
         env=environment,
         check=False,
     )

@@ -57,7 +57,7 @@ class System(Subject):
         with open(log, "w", encoding="utf-8") as stream:
             words = ["lxc-start", "-P", str(self.lxc_path), "-n", self.name, "-d"]
             done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=120, check=False
+                words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, timeout=1200, check=False
             )
         assert done.returncode == 0, f"lxc-start: {log.read_text()}"
         until(lambda: self.health() in ("running", "degraded"), PATIENCE, "systemd has started everything")
@@ -111,6 +111,7 @@ class System(Subject):
 class Debian(Kind):
     """What they have in common; a kind says which suite and number."""
 
+    slow = True
     suite = ""
     number = ""
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
+import typing as t
 from pathlib import Path
 
 from kind import Facts, Ground, Kind, Subject
@@ -97,8 +99,21 @@ def _shift(path: Path) -> None:
 
 
 def _reserve(ground: Ground, path: Path) -> None:
-    """Give root the range until the kind ends: where newuidmap is installed, liblxc asks it for root's containers too."""
-    line, before = f"root:{FIRST}:{COUNT}\n", path.read_text() if path.exists() else ""
-    if line not in before:
-        path.write_text(before + line)
-        ground.closing.callback(path.write_text, before)
+    """Give root the range until the kind ends: where newuidmap is installed, liblxc asks it for root's containers too.
+
+    Two kinds may do so at once, so each adds a line and takes away one.
+    """
+    line = f"root:{FIRST}:{COUNT}\n"
+    _edit(path, lambda text: text + line)
+    ground.closing.callback(_edit, path, lambda text: "".join(text.rpartition(line)[::2]))
+
+
+def _edit(path: Path, change: t.Callable[[str], str]) -> None:
+    """Put another text in the place of a file's, at once."""
+    with open(f"/run/{path.name}.stasis-lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new = path.with_name(f"{path.name}.stasis-new")
+        new.write_text(change(path.read_text() if path.exists() else ""))
+        if path.exists():
+            shutil.copystat(path, new)
+        new.replace(path)

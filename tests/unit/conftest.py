@@ -12,6 +12,13 @@ import typing as t
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # ansible-test brings a configuration of its own, and refuses markers that nobody has registered.
+    config.addinivalue_line(
+        "markers", "interpreter: depends on the Python that runs it: loading code, ctypes, fork, threads, pidfd"
+    )
+
+
 @pytest.fixture
 def safe_dir() -> t.Iterator[str]:
     """A directory that only root can write, below directories of the same kind; pytest's own lie below /tmp."""

@@ -17,6 +17,7 @@ import time
 import typing as t
 from pathlib import Path
 
+import figures
 import report
 from lab import BenchError, Lab, run
 from sides import Ours, Plain, Sample, Side
@@ -46,6 +47,8 @@ def _arguments() -> argparse.Namespace:
         help="directory for benchmark.json, .png and .txt; results in its README.md are replaced",
     )
     parser.add_argument("--criu", help="CRIU for lxc-checkpoint (the role's)")
+    parser.add_argument("--figures", action="store_true",
+                        help="measure what is beside the comparison: 200 processes, and hashing; write nothing")  # fmt: skip
     parser.add_argument("--no-verdict", action="store_true", help="end with 0 although a goal is missed")
     parser.add_argument("--verdict-of", type=Path, action="append", default=[], metavar="JSON",
                         help="measure nothing; report what these earlier runs measured")  # fmt: skip
@@ -68,6 +71,10 @@ def _run(wanted: argparse.Namespace) -> int:
     # A `finally` runs at SIGTERM too, so that nothing is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     samples: dict[str, dict[str, list[Sample]]] = {}
+    if wanted.figures:
+        with Lab(_WORKLOAD) as lab:
+            print(figures.measure(lab), end="")
+        return 0
     sides: tuple[Side, Side] = (Plain(criu), Ours(os.path.join(os.path.dirname(sys.executable), "ansible")))
     with Lab(_WORKLOAD) as lab:
         machine = _machine(criu)

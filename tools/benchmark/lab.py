@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,21 @@ class Lab:
         while not (rootfs / "tmp/memory.ready").exists():
             if time.monotonic() > deadline:
                 raise BenchError("The workload in the container does not come up.")
+            time.sleep(0.05)
+
+    def start_program(self, source: Path, *arguments: str) -> None:
+        """A container whose init is this program; it says by tmp/PROGRAM that it is where it should be."""
+        rootfs = LXC_PATH / NAME / "rootfs"
+        program = rootfs / "bin" / source.stem
+        run(["gcc", "-O2", "-static", "-pthread", "-o", str(program), str(source)], timeout=120)
+        command = f"lxc.init.cmd = /bin/{source.stem} {' '.join(arguments)}"
+        config = re.sub(r"lxc\.init\.cmd = .*", command, _CONFIG)
+        (LXC_PATH / NAME / "config").write_text(config, "utf-8")
+        run(lxc("lxc-start", "-d", "-o", str(BASE / "start.log"), "-l", "INFO"))
+        deadline = time.monotonic() + 60.0
+        while not (rootfs / "tmp" / source.stem).exists():
+            if time.monotonic() > deadline:
+                raise BenchError(f"{source.stem} in the container does not come up.")
             time.sleep(0.05)
 
     def stop(self) -> None:

@@ -145,21 +145,42 @@ class TestCgroups:
         bench.script(bench.path / "chown", "#!/bin/sh\nexit 1\n")
         done = bench.run("post-setup-namespaces", **environment)
         assert done.returncode == 1
-        assert "could not be given to its owner" in bench.said()
+        assert "could not be given to its owner" in bench.refused()
 
     def test_fail_the_restore_where_they_cannot_be_made(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\ndir init.scope\n")
         (top / "init.scope").write_text("a file in the way")
         done = bench.run("post-setup-namespaces", **environment)
         assert done.returncode == 1
-        assert "could not be made" in bench.said()
+        assert "could not be made" in bench.refused()
 
     def test_limit_that_the_kernel_refuses_is_said_and_not_fatal(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\nlimit pids.max 50\n")
         (top / "pids.max").mkdir()
         done = bench.run("post-restore", **environment)
         assert done.returncode == 0
-        assert "could not be given pids.max = 50" in bench.said()
+        assert "could not be given pids.max = 50" in bench.warned()
+        assert bench.refused() == ""
+
+    @pytest.mark.parametrize("event", ["post-setup-namespaces", "post-restore"])
+    def test_record_that_cannot_be_read_stops_the_restore(self, bench: Bench, event: str) -> None:
+        _top, environment = self.given(bench, "dir .\nlimit pids.max 50\n")
+        done = bench.run(event, **{**environment, "STASIS_CGROUPS": f"{bench.images}/gone"})
+        assert done.returncode == 1
+        assert "cannot be read" in bench.refused()
+
+    def test_that_have_no_place_are_said_once(self, bench: Bench) -> None:
+        _top, environment = self.given(bench, "dir .\nlimit pids.max 50\n")
+        for event in ("post-setup-namespaces", "post-restore"):
+            assert bench.run(event, **{**environment, "STASIS_CGROUP_PATH": "UNSET"}).returncode == 0
+        assert bench.warned().count("liblxc named no cgroup") == 1
+
+    def test_dump_that_cannot_look_for_new_ones_is_refused(self, bench: Bench) -> None:
+        _top, environment = self.given(bench, "dir .\n")
+        # A shell that is busybox is its own `find`.
+        missing = bench.shell == SHELLS["dash"]
+        assert bench.run("post-dump", **{**environment, "PATH": str(bench.path)}).returncode == int(missing)
+        assert ("find is missing" in bench.refused()) is missing
 
     def test_one_made_meanwhile_is_added_at_the_dump(self, bench: Bench) -> None:
         top, environment = self.given(bench, "dir .\ndir init.scope\n")

@@ -39,7 +39,17 @@ class TestUserScripts:
         scripts, order = self.scripts(bench, tmp_path, 0, 3, 0)
         assert bench.run("pre-dump", STASIS_SCRIPTS=str(scripts)).returncode == 1
         assert order.read_text() == "0 pre-dump\n1 pre-dump\n"
-        assert "script 1 failed with status 3" in bench.said()
+        assert "script 1 failed with status 3" in bench.refused()
+
+    @pytest.mark.parametrize("action", ["network-unlock", "pre-resume", "post-resume"])
+    def test_where_criu_goes_on_in_any_case_a_failure_is_said_and_the_rest_run(
+        self, bench: Bench, tmp_path: Path, action: str
+    ) -> None:
+        scripts, order = self.scripts(bench, tmp_path, 3, 0)
+        assert bench.run(action, STASIS_SCRIPTS=str(scripts)).returncode == 1
+        assert order.read_text() == f"0 {action}\n1 {action}\n"
+        assert "script 0 failed with status 3" in bench.warned()
+        assert bench.refused() == ""
 
     def test_hear_sigterm_though_the_hook_does_not(self, bench: Bench, tmp_path: Path) -> None:
         bench.script(tmp_path / "one", '#!/bin/sh\nkill -TERM "$$"\n')
@@ -50,11 +60,11 @@ class TestUserScripts:
         finally:
             signal.signal(signal.SIGTERM, before)
         assert done.returncode == 1
-        assert "failed with status 143" in bench.said()
+        assert "failed with status 143" in bench.refused()
 
     def test_a_list_that_cannot_be_read_is_a_failure_not_an_empty_list(self, bench: Bench, tmp_path: Path) -> None:
         assert bench.run("pre-dump", STASIS_SCRIPTS=str(tmp_path / "gone")).returncode == 1
-        assert "cannot be read" in bench.said()
+        assert "cannot be read" in bench.refused()
 
     def test_a_failing_script_at_network_lock_leaves_the_veth_attached(self, bench: Bench, tmp_path: Path) -> None:
         bench.veth(0, bridge="br0")

@@ -58,12 +58,12 @@ class TestLock:
         bench.record(veth1="host1", bridge1="br1")
         assert bench.run("network-lock").returncode == 1
         assert bench.calls() == ""
-        assert "eth1 is missing" in bench.said()
+        assert "eth1 is missing" in bench.refused()
 
     def test_a_failing_ip_aborts_the_dump(self, bench: Bench) -> None:
         bench.veth(0, bridge="br0")
         assert bench.run("network-lock", fail="ip").returncode == 1
-        assert "taken out of their bridges" in bench.said()
+        assert "taken out of their bridges" in bench.refused()
 
     def test_with_crius_own_lock_the_bridges_are_left_alone(self, bench: Bench) -> None:
         bench.veth(0, bridge="br0")
@@ -75,7 +75,7 @@ class TestLock:
         bench.veth(0, bridge="br0")
         assert bench.run("network-lock", STASIS_DEADLINE=str(uptime() - 1)).returncode == 1
         assert bench.calls() == ""
-        assert "timeout" in bench.said()
+        assert "timeout" in bench.refused()
 
     def test_records_are_read_from_the_directory_of_the_module_where_it_gives_one(
         self, bench: Bench, tmp_path: Path
@@ -139,8 +139,9 @@ class TestUnlock:
         bench.record(veth2="", eth2="eth2")
         assert bench.run("network-unlock").returncode == 1
         assert bench.calls() == "ip -force -batch -\nlink set dev host1 master br1\nlink set dev host1 up\n\n"
-        assert "eth0 is missing" in bench.said()
-        assert "veth2 is empty" in bench.said()
+        assert "eth0 is missing" in bench.warned()
+        assert "veth2 is empty" in bench.warned()
+        assert bench.refused() == ""
 
     def test_a_failing_ip_is_said_and_the_rest_is_still_done(self, bench: Bench) -> None:
         port = bench.port("host0")
@@ -148,12 +149,14 @@ class TestUnlock:
         assert bench.run("network-unlock", fail="ip").returncode == 1
         assert "vlan add dev host0 vid 5\n" in bench.calls()
         assert (port / "isolated").read_text() == "1"
-        assert "not everything could be put back: ip" in bench.said()
+        assert "not everything could be put back: ip" in bench.warned()
+        assert bench.refused() == ""
 
     def test_an_attribute_that_the_kernel_refuses_is_named(self, bench: Bench) -> None:
         bench.veth(0, bridge="br0", port="isolated 1\n")
         assert bench.run("network-unlock").returncode == 1
-        assert "host0:isolated" in bench.said()
+        assert "host0:isolated" in bench.warned()
+        assert bench.refused() == ""
         assert "link set dev host0 up\n" in bench.calls()
 
     def test_attaches_even_if_a_user_script_fails_or_the_deadline_has_passed(
@@ -165,7 +168,8 @@ class TestUnlock:
         done = bench.run("network-unlock", STASIS_SCRIPTS=str(scripts), STASIS_DEADLINE="0")
         assert done.returncode == 1
         assert "link set dev host0 master br0\n" in bench.calls()
-        assert "failed with status 9" in bench.said()
+        assert "failed with status 9" in bench.warned()
+        assert bench.refused() == ""
 
     def test_a_users_script_runs_even_if_something_could_not_be_attached(self, bench: Bench, tmp_path: Path) -> None:
         bench.veth(0, bridge="br0")
@@ -199,10 +203,17 @@ class TestHostSide:
         assert bench.run("network-unlock").returncode == 0
         assert [file.read_text() for file in files] == ["2", "0"]
 
+    def test_one_setting_that_cannot_be_put_back_does_not_keep_the_others(self, bench: Bench) -> None:
+        bench.veth(0, bridge="br0", sysctl="ipv4 rp_filter 2\nipv6 disable_ipv6 0\n")
+        file = bench.sysctl("host0", "ipv6", "disable_ipv6", "1")
+        assert bench.run("network-unlock").returncode == 1
+        assert file.read_text() == "0"
+        assert "host0:rp_filter" in bench.warned()
+
     def test_dump_is_refused_where_it_cannot_be_shut_off(self, bench: Bench) -> None:
         bench.veth(0, **self.RECORD)
         assert bench.run("network-lock").returncode == 1
-        assert "host0 could not be shut off" in bench.said()
+        assert "host0 could not be shut off" in bench.refused()
         assert bench.calls() == ""
 
     def test_without_a_record_nothing_is_changed(self, bench: Bench) -> None:
@@ -233,7 +244,7 @@ class TestMadeVeths:
     def test_that_cannot_be_made_abort_the_restore(self, bench: Bench) -> None:
         bench.veth(0, peer="peerA")
         assert bench.run("setup-namespaces", fail="ip").returncode == 1
-        assert "could not be made" in bench.said()
+        assert "could not be made" in bench.refused()
 
 
 class TestIpv6:
@@ -270,6 +281,25 @@ class TestIpv6:
         for action in ("post-setup-namespaces", "pre-resume", "post-resume"):
             assert bench.run(action, STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
         assert self.values(namespace) == ["2", "0"]
+        assert (bench.work / "ipv6").read_text() == "", "the module would put it back once more"
+
+    def test_what_cannot_be_put_back_is_said_and_left_to_the_module(self, bench: Bench, namespace: Path) -> None:
+        assert bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
+        assert bench.run("post-resume", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711", fail="nsenter").returncode == 0
+        assert "IPv6" in bench.warned()
+        assert bench.refused() == ""
+        assert (bench.work / "ipv6").read_text().split() == [
+            f"{namespace}/accept_dad",
+            "2",
+            f"{namespace}/ip_nonlocal_bind",
+            "0",
+        ]
+
+    def test_a_record_that_is_gone_is_said(self, bench: Bench, namespace: Path) -> None:
+        assert bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
+        (bench.work / "ipv6").unlink()
+        assert bench.run("post-resume", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711").returncode == 0
+        assert "IPv6" in bench.warned()
 
     def test_a_container_without_ipv6_is_left_alone(self, bench: Bench, namespace: Path) -> None:
         for action in ("post-setup-namespaces", "post-resume"):
@@ -280,7 +310,7 @@ class TestIpv6:
     def test_what_cannot_be_entered_aborts_the_restore(self, bench: Bench, namespace: Path) -> None:
         done = bench.run("post-setup-namespaces", STASIS_IPV6="1", CRTOOLS_INIT_PID="4711", fail="nsenter")
         assert done.returncode == 1
-        assert "IPv6" in bench.said()
+        assert "IPv6" in bench.refused()
 
 
 class TestLost:
@@ -330,4 +360,6 @@ class TestLost:
     def test_a_failure_keeps_nobody_elses_hook_from_being_run(
         self, bench: Bench, init: subprocess.Popen[bytes]
     ) -> None:
-        self.lost(bench, FAKE_FAIL="ip")
+        given = {"CRTOOLS_SCRIPT_ACTION": "UNSET", "CRTOOLS_IMAGE_DIR": "UNSET", "STASIS_NICS": str(bench.images)}
+        assert bench.run("", *self.ARGUMENTS, fail="ip", **given).returncode == 0
+        assert "could not all be removed" in bench.warned()

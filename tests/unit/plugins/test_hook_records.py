@@ -83,7 +83,7 @@ class TestCommit:
     def test_a_full_file_system_is_a_veto(self, bench: Bench, commit: Path) -> None:
         commit.symlink_to("/dev/full")
         assert bench.run("post-dump", STASIS_COMMIT=str(commit)).returncode == 1
-        assert "could not be written" in bench.said()
+        assert "could not be written" in bench.refused()
 
     def test_nothing_is_committed_where_the_module_asks_for_no_record(self, bench: Bench) -> None:
         assert bench.run("post-dump", STASIS_SYNC="1").returncode == 0
@@ -103,6 +103,8 @@ class TestRestored:
         assert done.returncode == 0
         assert restored.read_text().split()[:4] == ["restored", boot_id(), str(process.pid), start]
         assert bench.calls() == f"sync {restored} {bench.work}\n"
+        # As every file of a checkpoint, whatever the umask of the task.
+        assert restored.stat().st_mode & 0o777 == 0o600
 
     def test_a_command_with_a_parenthesis_does_not_shift_the_fields(self, bench: Bench, tmp_path: Path) -> None:
         program = tmp_path / "a) b ("
@@ -142,7 +144,7 @@ class TestRestored:
         done = bench.run("post-restore", STASIS_RESTORED=str(restored), CRTOOLS_INIT_PID=str(os.getpid()))
         assert done.returncode == 1
         assert not restored.exists()
-        assert "eth1: the bridge gone does not exist" in bench.said()
+        assert "eth1: the bridge gone does not exist" in bench.refused()
 
     def test_an_interface_that_is_no_bridge_aborts_the_restore(self, bench: Bench) -> None:
         (bench.sysfs / "class" / "net" / "eth7").mkdir()

@@ -69,7 +69,7 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
+            timeout=200,
         )
 
     @staticmethod
@@ -194,7 +194,7 @@ def test_liblxc_stays_the_parent_because_criu_takes_the_place_of_the_launcher(be
         stdout=subprocess.PIPE,
         text=True,
     )
-    said, _nothing = process.communicate(timeout=20)
+    said, _nothing = process.communicate(timeout=200)
     assert f"pid {process.pid}\n" in said
 
 

@@ -25,7 +25,7 @@ Owned = t.Callable[..., "subprocess.CompletedProcess[str]"]
 def owned(request: pytest.FixtureRequest, tmp_path: Path) -> Owned:
     """Asks what is the role's own, with this as the directory for builds."""
 
-    def ask(build: Path, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    def ask(build: Path, timeout: float = 200) -> subprocess.CompletedProcess[str]:
         argv = [*SHELLS[request.param], str(SCRIPT), "owned", str(build), str(tmp_path / "hooks"), ""]
         environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks"), "STASIS_LOGS": str(tmp_path / "logs")}
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=timeout, env=environment)
@@ -57,7 +57,7 @@ def test_a_build_makes_a_lock_that_no_other_user_can_hold(shell: str, tmp_path: 
     (prefix / ".stasis-criu").write_text("format=1\norigin=debian\nversion=4.2\n")
     argv = [*SHELLS[shell], str(SCRIPT), "build", str(tmp_path), str(prefix), "4.2", "debian"]
     environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks")}
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=20, env=environment)
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=200, env=environment)
     assert "another run has built it" in done.stdout
     assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
 
@@ -68,7 +68,7 @@ def test_the_log_of_a_build_that_failed_is_kept_and_named(shell: str, owned: Own
     (tmp_path / "work" / "src" / "Makefile").write_text("criu:\n\t@echo one; echo two; exit 3\n")
     argv = [*SHELLS[shell], str(SCRIPT), "build", str(tmp_path / "work"), str(tmp_path / "criu"), "4.2", "debian"]
     environment = {**os.environ, "STASIS_LOCKS": str(tmp_path / "locks"), "STASIS_LOGS": str(tmp_path / "logs")}
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=20, env=environment)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=200, env=environment)
     log = tmp_path / "logs" / "criu-build.log"
     assert done.returncode == 1
     assert done.stdout.endswith(f"The whole log: {log}\n")

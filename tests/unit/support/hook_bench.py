@@ -88,14 +88,22 @@ class Bench:
             capture_output=True,
             text=True,
             check=False,
-            timeout=20,
+            timeout=200,
         )
 
     def calls(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
-    def said(self) -> str:
-        log = self.work / "hook.log"
+    def refused(self) -> str:
+        """Why the hook had CRIU roll back."""
+        return self._told("hook.refused")
+
+    def warned(self) -> str:
+        """What the hook could not do, and went on without."""
+        return self._told("hook.warnings")
+
+    def _told(self, name: str) -> str:
+        log = self.work / name
         return log.read_text() if log.exists() else ""
 
 

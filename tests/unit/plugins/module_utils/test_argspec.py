@@ -12,6 +12,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _argspec
 from ansible_collections.stasis.lxc.plugins.module_utils._argspec import APPLIES
 from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import CriuOptions, MountMap
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import params, wanted
 
 STATES = ["checkpointed", "restored", "absent"]
@@ -73,7 +74,7 @@ def test_options_of_the_table_have_no_default_in_the_spec() -> None:
     assert not [option for option in APPLIES if "default" in spec[option] or spec[option].get("required")]
 
 
-@pytest.mark.parametrize("option", sorted(APPLIES))
+@each("option", sorted(APPLIES))
 def test_default_is_of_the_type_and_among_the_choices_of_the_spec(option: str) -> None:
     spec, default = _argspec.argument_spec()[option], APPLIES[option][1]
     types = {"bool": bool, "int": int, "str": str, "path": str, "list": list}
@@ -81,23 +82,21 @@ def test_default_is_of_the_type_and_among_the_choices_of_the_spec(option: str) -
     assert default is None or default in spec.get("choices", [default])
 
 
-@pytest.mark.parametrize(("option", "state"), [case[:2] for case in CASES if case[2]])
+@each(("option", "state"), [case[:2] for case in CASES if case[2]])
 def test_option_is_taken_where_it_applies(option: str, state: str) -> None:
     found = wanted(state=state, **{option: OTHER[option]})
     assert value(found, option) == BECOMES.get(option, OTHER[option])
     assert found.set_options == {option}
 
 
-@pytest.mark.parametrize(("option", "state"), [case[:2] for case in CASES if not case[2]])
+@each(("option", "state"), [case[:2] for case in CASES if not case[2]])
 def test_option_is_refused_where_it_does_not_apply(option: str, state: str) -> None:
     with pytest.raises(StasisError, match=f"{option} has no meaning with state={state}") as refusal:
         wanted(state=state, **{option: OTHER[option]})
     assert all(f"{other}" in refusal.value.remedy for other in APPLIES[option][0])
 
 
-@pytest.mark.parametrize(
-    ("option", "state"), [case[:2] for case in CASES if not case[2] and APPLIES[case[0]][1] is not None]
-)
+@each(("option", "state"), [case[:2] for case in CASES if not case[2] and APPLIES[case[0]][1] is not None])
 def test_even_the_default_is_refused_where_the_option_does_not_apply(option: str, state: str) -> None:
     with pytest.raises(StasisError, match="has no meaning"):
         wanted(state=state, **{option: APPLIES[option][1]})
@@ -126,7 +125,7 @@ def test_options_that_a_restore_takes_over_apply_to_both() -> None:
         assert option in OF_CRIU
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "words"),
     [
         ({"name": "../x"}, "is not a container name"),
@@ -144,8 +143,13 @@ def test_options_that_a_restore_takes_over_apply_to_both() -> None:
         ({"state": "restored", "verify_key": "/x", "verify": "size"}, "verify_key has no meaning with verify=size"),
         ({"state": "restored", "verify_key": "/x", "verify": "none"}, "verify_key has no meaning with verify=none"),
         ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": 3_000_000}, "timeout is 3000000"),
         ({"kill_timeout": -1}, "kill_timeout is -1"),
+        ({"kill_timeout": 86_401}, "kill_timeout is 86401"),
+        ({"retries": -1}, "retries is -1"),
+        ({"retries": 21}, "retries is 21"),
         ({"ghost_limit": -1}, "ghost_limit is -1"),
+        ({"ghost_limit": 1 << 32}, "ghost_limit is 4294967296"),
         ({"criu_args": ["--leave-running"]}, "criu_args may not set --leave-running"),
         ({"criu_args": [""]}, "criu_args contains an empty word"),
         ({"external_mounts": [{"target": "/a:b", "source": "/a"}]}, "has a path with a colon"),

@@ -12,6 +12,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _cgroup_tree
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroup_tree import Group
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 
 def payload(top: Path, **files: str) -> Hierarchy:
@@ -156,7 +157,7 @@ def test_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
         _cgroup_tree.observe(Hierarchy((), str(tmp_path), "/lxc.payload.web1", unified=True))
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         "dir ../../other",

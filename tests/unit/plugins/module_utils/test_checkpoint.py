@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import typing as t
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _criu_command,
     _dump,
+    _host,
     _image,
     _install_record,
     _network_lock,
@@ -116,7 +118,7 @@ def _committed(house: House) -> None:
         ("eth0", "eth0"),
         ("veth0", "veth1a2b"),
         ("bridge0", "lxcbr0"),
-        ("committed", "committed B 1\n"),
+        ("committed", f"committed {_host.boot_id()} {int(time.clock_gettime(time.CLOCK_BOOTTIME))}\n"),
     ):
         write(f"{staging}/{name}", text)
 

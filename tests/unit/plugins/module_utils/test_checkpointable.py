@@ -182,6 +182,14 @@ def test_a_stopped_container_on_anything_but_a_directory_has_to_be_started(host:
         assert failure.value.remedy == "Start the container, and run the task again."
 
 
+def test_the_root_of_the_host_is_never_taken_for_a_containers(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where init has ended, and its number is another process's."""
+    monkeypatch.setattr(_checkpointable, "root_of", lambda _config, _init: "/proc/self/root")
+    config = _lxc_config.read(host.lxc_path, "web1")
+    with pytest.raises(StasisError, match="has ended"), _checkpointable._root_tree(config, None):
+        pass
+
+
 def test_the_root_of_a_running_container_is_what_its_init_sees(host: Host) -> None:
     def root(init: int) -> str:
         return _checkpointable.root_of(_lxc_config.read(host.lxc_path, "web1"), init)
@@ -321,3 +329,11 @@ def test_bad_parameters_are_refused_before_anything_is_asked(
         _checkpointable.run(
             {**given, "name": "web1", "lxc_path": host.lxc_path, **params}, StrictRunner(), check_mode=False
         )
+
+
+@pytest.mark.parametrize("seconds", [0, 3_000_000])
+def test_timeout_out_of_bounds_is_refused_before_anything_is_read(seconds: int) -> None:
+    params = {"name": "web1", "lxc_path": "/var/lib/lxc", "relax": ["all"], "timeout": seconds}
+    with pytest.raises(StasisError, match=f"timeout is {seconds}"):
+        # Nobody asks the runner for anything.
+        _checkpointable.run(params, t.cast(t.Any, None), check_mode=True)

@@ -14,6 +14,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan im
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._units import Unit
 from ansible_collections.stasis.lxc.tests.unit.support import root as roots
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 ALL = ("all",)
 LOGIND = "systemd-logind.service"
@@ -89,7 +90,7 @@ def test_a_service_without_any_needs_nothing() -> None:
     assert decide(unit("a.service", text)) == Plan()
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "rule", "line"),
     [
         ("IPAddressAllow=localhost", "ip-filter", "IPAddressAllow="),
@@ -127,7 +128,7 @@ def test_pressure_is_watched_where_nothing_hides_the_cgroups() -> None:
     assert settings(forced, plan.path_of("a.service")) == ["[Service]", "MemoryPressureWatch=off"]
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "IPAddressDeny=any\nIPAddressDeny=",
@@ -185,7 +186,7 @@ def test_gettys_on_terminals_only_where_they_would_start() -> None:
     assert decide(template, facts=Facts(terminals=False)) == Plan()
 
 
-@pytest.mark.parametrize(
+@each(
     ("conditions", "starts"),
     [
         (["Virtualization=!container"], False),

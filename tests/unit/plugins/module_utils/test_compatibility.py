@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _compatibility
 from ansible_collections.stasis.lxc.plugins.module_utils._compatibility import REFUSE, WARN, FileState, Here
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import manifest
 
 V1 = {"controllers": ["memory"], "mount": "/sys/fs/cgroup/memory", "path": "/lxc.payload.web1", "unified": False}
@@ -42,7 +43,7 @@ def test_other_architecture_is_refused_and_nothing_else_is_said() -> None:
     assert (severity, what) == (REFUSE, "The checkpoint was made on x86_64, and this host is aarch64.")
 
 
-@pytest.mark.parametrize(
+@each(
     ("here", "outcome"),
     [
         (versions(criu="4.2.1"), []),
@@ -153,7 +154,7 @@ def test_address_that_the_host_has_is_a_warning() -> None:
 FILES = {"/bin/sh": [100, 0o100755, 7], "/var/log/x": [-1, 0o100644, -1], "/etc/hosts": [9, 0o100644, 7, 1, 5]}
 
 
-@pytest.mark.parametrize(
+@each(
     ("files", "outcome", "words"),
     [
         ({}, [], ""),

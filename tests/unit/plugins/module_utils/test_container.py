@@ -19,6 +19,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.tests.unit.support.make import container, write
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
+pytestmark = pytest.mark.interpreter
+
 
 def info(stdout: str, **more: t.Any) -> Call:
     return Call(["lxc-info", "-P", "/var/lib/lxc", "-n", "web1", "-s", "-p"], stdout=stdout, timeout=20, **more)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import typing as t
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command
@@ -18,6 +18,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._criu_command import (
     RestoreFacts,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 DEFAULTS = CriuOptions()
 DUMP = DumpFacts(init_pid=4321, images="/srv/cp/.web1.stasis-staging", hook="/usr/local/libexec/stasis/restore-net")
@@ -129,7 +130,7 @@ FLIPPED = [
 ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("action", "change", "after", "gone", "new"),
     FLIPPED,
     ids=[f"{case[0]} {next(iter(case[1].items()))!r}".replace("/", "_") for case in FLIPPED],
@@ -180,9 +181,7 @@ DUMP_FACTS: list[tuple[dict[str, t.Any], str, list[str], list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("change", "after", "gone", "new"), DUMP_FACTS, ids=[next(iter(case[0])) for case in DUMP_FACTS]
-)
+@each(("change", "after", "gone", "new"), DUMP_FACTS, ids=[next(iter(case[0])) for case in DUMP_FACTS])
 def test_one_fact_changes_its_own_words_of_dump_and_pre_dump(
     change: dict[str, t.Any], after: str, gone: list[str], new: list[str]
 ) -> None:
@@ -273,18 +272,27 @@ _REFUSED = """
     --manage-cgroups --cgroup-root --inherit-fd --feature --enable-external-sharing --enable-external-masters
     --freeze-cgroup --ghost-limit --lsm-profile --external --lazy-pages --cgroup-props --cgroup-props-file
     --skip-in-flight --status-fd --tcp-close --verbosity -v --ps-socket --stream --config --no-default-config
-    --pre-dump-mode --network-lock --unprivileged
+    --pre-dump-mode --network-lock --unprivileged --cgroup-yard --empty-ns --check-only
 """
 _FREE = """
     --shell-job -j --ext-unix-sk -x --evasive-devices --cpu-cap --skip-mnt --enable-fs --irmap-scan-path --timeout
-    --empty-ns --extra --experimental --all --cgroup-dump-controller --deprecated --display-stats --weak-sysctls
-    --tls-cacert --tls --cgroup-yard --file-validation --skip-file-rwx-check --lsm-mount-context --mntns-compat-mode
+    --extra --experimental --all --cgroup-dump-controller --deprecated --display-stats --weak-sysctls
+    --tls-cacert --tls-cacrl --tls-cert --tls-key --tls --tls-no-cn-verify --file-validation --skip-file-rwx-check --lsm-mount-context --mntns-compat-mode
     --ghost-fiemap --allow-uprobes
 """
 REFUSED, FREE = _REFUSED.split(), _FREE.split()
 
 
-@pytest.mark.parametrize("option", REFUSED)
+@pytest.mark.parametrize("version", ["4.1.1", "4.2"])
+def test_every_option_that_criu_lists_is_either_managed_or_known_to_be_free(version: str) -> None:
+    path = os.path.join(os.path.dirname(__file__), f"../../fixtures/criu_cli/help-{version}.txt")
+    with open(path, encoding="utf-8") as stream:
+        listed = set(re.findall(r"(?<![\w-])--(?!no-)[a-z][a-z-]+", stream.read()))
+    assert len(listed) > 50
+    assert sorted(listed - {*REFUSED, *FREE}) == []
+
+
+@each("option", REFUSED)
 def test_managed_option_is_refused_by_name(option: str) -> None:
     with pytest.raises(StasisError, match=f"criu_args may not set {option}, which this module manages"):
         _criu_command.check_extra_arguments([option], "criu_args")
@@ -298,15 +306,13 @@ def test_managed_option_is_refused_with_its_value_attached_and_when_taken_back(f
                 _criu_command.check_extra_arguments([form.format(option[2:])], "criu_args")
 
 
-@pytest.mark.parametrize(
-    "option", ["--leave-r", "--tcp-e", "--t", "--ro", "--no-leave-r", "--no-tcp", "--no-", "--no", "--"]
-)
+@each("option", ["--leave-r", "--tcp-e", "--t", "--ro", "--no-leave-r", "--no-tcp", "--no-", "--no", "--"])
 def test_abbreviation_that_getopt_would_complete_is_refused(option: str) -> None:
     with pytest.raises(StasisError, match="which this module manages"):
         _criu_command.check_extra_arguments([option], "criu_args")
 
 
-@pytest.mark.parametrize(
+@each(
     "word",
     ["-v4", "-vvvv", "-D/srv/other", "-t1", "-W/tmp", "-jR", "-jl", "-jD/srv/other", "-x12R", "-", "-L/tmp/plugins"],
 )
@@ -334,7 +340,17 @@ def test_empty_word_and_control_character_are_refused(word: str) -> None:
 
 def test_every_option_that_the_builder_writes_is_managed_or_only_adds() -> None:
     options = CriuOptions(tcp_close=True, ghost_limit=1, lsm_profile="apparmor:x", criu_config="/c")
-    facts = replace(DUMP, cgroup_roots=("pids:p",), terminals=("dev/tty1",), parent="..", track_mem=True)
+    facts = replace(
+        DUMP,
+        cgroup_roots=("pids:p",),
+        cgroup_yard="/yard",
+        mounts=(MountMap("a", "/a"),),
+        terminals=("dev/tty1",),
+        parent="..",
+        track_mem=True,
+    )
+    # Every field has a value of its own, or an option of the builder would not be among the words.
+    assert not [one.name for one in fields(facts) if getattr(facts, one.name) in ("", (), False, None)]
     words = {
         word for word in dump(options, facts) + pre_dump(options, facts) + restore(options) if word.startswith("-")
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log, _diagnosis
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 # Captured from CRIU 4.1.1 and 4.2, cut to what surrounds errors and warnings.
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "criu_log"
@@ -57,17 +58,17 @@ def captured(name: str) -> list[str]:
     return _criu_log.error_lines((FIXTURES / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("name", "message", "rule"), CAPTURED)
+@each(("name", "message", "rule"), CAPTURED)
 def test_the_first_error_of_a_captured_log_is_its_cause(name: str, message: str, rule: str) -> None:
     assert captured(name)[0].endswith(message)
 
 
-@pytest.mark.parametrize(("name", "message", "rule"), CAPTURED)
+@each(("name", "message", "rule"), CAPTURED)
 def test_the_cause_in_a_captured_log_is_known(name: str, message: str, rule: str) -> None:
     assert [one.id for one in _diagnosis.diagnose_lines(captured(name))][:1] == [rule]
 
 
-@pytest.mark.parametrize(("line", "rule"), REPORTED)
+@each(("line", "rule"), REPORTED)
 def test_a_line_that_users_report_is_an_error_with_a_known_cause(line: str, rule: str) -> None:
     assert [one.id for one in _diagnosis.diagnose_lines(_criu_log.error_lines(line))] == [rule]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _criu_stats
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 # Captured from CRIU 4.2 with a process of 8 MiB; the numbers are what protoc makes of them with CRIU's stats.proto.
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "criu_stats"
@@ -78,7 +79,7 @@ def test_a_field_of_another_kind_than_ours_is_skipped() -> None:
     assert _criu_stats.decode(image(b"\x0a\x03\x12\x01x")) == {}
 
 
-@pytest.mark.parametrize("length", range(47))
+@each("length", range(47))
 def test_a_file_that_is_cut_off_anywhere_is_refused(length: int) -> None:
     with pytest.raises(StasisError, match="not CRIU's statistics"):
         _criu_stats.decode((FIXTURES / "stats-dump").read_bytes()[:length])

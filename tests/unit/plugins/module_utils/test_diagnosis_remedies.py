@@ -15,6 +15,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._argspec import APPLIES
 from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_rules import RULES
 from ansible_collections.stasis.lxc.plugins.module_utils._diagnosis_types import BOTH, DUMP, RESTORE, Rule
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 SPEC: t.Mapping[str, t.Any] = _argspec.argument_spec()
 STATES = {DUMP: (CHECKPOINTED,), RESTORE: (RESTORED,), BOTH: (CHECKPOINTED, RESTORED)}
@@ -92,7 +93,7 @@ def test_the_remedies_name_options_values_and_arguments() -> None:
     assert Advice(RESTORED, "criu_args", "[--mntns-compat-mode]") in found
 
 
-@pytest.mark.parametrize("one", ADVICE)
+@each("one", ADVICE)
 def test_what_a_remedy_names_applies_to_the_state_and_is_accepted(one: Advice) -> None:
     assert one.state in APPLIES.get(one.option, ((CHECKPOINTED, RESTORED),))[0]
     if one.value:

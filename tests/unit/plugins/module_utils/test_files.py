@@ -12,6 +12,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _files
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import tree, write
 
+pytestmark = pytest.mark.interpreter
+
 
 def mode(path: str) -> int:
     return stat.S_IMODE(os.lstat(path).st_mode)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _freshness, _image
 from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed, Now, Then
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, IDENTITY
 
 CREATED = "2026-11-22T22:00:00.000000Z"
@@ -29,13 +29,20 @@ NEVER_TAKEN = (
 UNREADABLE = "The root file system cannot be read, so nothing shows that it is unchanged."
 WRITTEN = "The root file system was written to after the dump: /var/log/messages at 2023-11-14T22:15:00Z."
 REMOVED = "The root file system is not as the dump left it: something in it was removed or replaced."
+UNSEEN_THEN = (
+    "The root file system could not be seen whole when the container stopped, so nothing shows that it is unchanged."
+)
+UNSEEN_NOW = (
+    "The root file system could not be seen whole now (/dev/vg/web1 is mounted or in use), "
+    "so nothing shows that it is unchanged."
+)
 
 
 def test_stopped_by_the_dump_and_untouched_is_fresh() -> None:
     assert _freshness.reasons(THEN, NOW) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("then", "now", "reason"),
     [
         ({"stopped": False}, {}, LEFT_RUNNING),
@@ -46,12 +53,25 @@ def test_stopped_by_the_dump_and_untouched_is_fresh() -> None:
         ({}, {"config_digest": "c2"}, CONFIG),
         ({"fingerprint": None}, {}, NEVER_TAKEN),
         ({}, {"fingerprint": None}, UNREADABLE),
+        ({"fingerprint": {**FINGERPRINT, "complete": False}}, {}, UNSEEN_THEN),
+        ({"fingerprint": {key: FINGERPRINT[key] for key in FINGERPRINT if key != "complete"}}, {}, UNSEEN_THEN),
+        (
+            {},
+            {
+                "fingerprint": {
+                    **FINGERPRINT,
+                    "complete": False,
+                    "incomplete_because": "/dev/vg/web1 is mounted or in use",
+                }
+            },
+            UNSEEN_NOW,
+        ),
         ({}, {"fingerprint": LATER}, WRITTEN),
         ({}, {"fingerprint": SHRUNK}, REMOVED),
     ],
     ids=[
         *["left running", "consumed", "running", "created anew", "moved", "config"],
-        *["never fingerprinted", "unreadable", "written to", "removed"],
+        *["never fingerprinted", "unreadable", "cut off", "perhaps cut off", "unseen now", "written to", "removed"],
     ],
 )
 def test_each_reason_alone_makes_it_stale(then: dict[str, t.Any], now: dict[str, t.Any], reason: str) -> None:
@@ -100,7 +120,7 @@ RECORDS: dict[str, tuple[str, list[Consumed]]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(RECORDS))
+@each("case", list(RECORDS))
 def test_records_of_the_hook(case: str) -> None:
     text, found = RECORDS[case]
     assert _image.parse_consumed(text) == found

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _incoming, _proc
 
+pytestmark = pytest.mark.interpreter
+
 TTY = "380 366 0:52 /1 /dev/tty1 rw shared:48 master:15 - devpts devpts rw\n"
 WITH = "372 366 0:57 /systemd/propagate/a.service /run/systemd/incoming ro,nosuid,nodev master:20 - tmpfs tmpfs rw\n"
 NAMES = {1: "mnt:[1]", 2: "mnt:[2]", 3: "mnt:[2]", 4: "mnt:[4]", 5: "mnt:[5]", 6: "mnt:[1]"}
@@ -31,7 +33,8 @@ def house_fixture(monkeypatch: pytest.MonkeyPatch) -> House:
     house = House()
 
     class Holder:
-        def __init__(self, pid: int, targets: list[str]) -> None:
+        def __init__(self, pid: int, targets: list[str], name: str) -> None:
+            assert name == NAMES[pid]
             self.pid = pid
             self.targets = targets
             house.freed[pid] = targets
@@ -124,20 +127,35 @@ def services_fixture(tmp_path: Path) -> t.Iterator[list[Service]]:
         one.end()
 
 
+def namespace(service: Service) -> str:
+    return os.readlink(f"/proc/{service.process.pid}/ns/mnt")
+
+
 @pytest.mark.skipif(not has_own_mounts(), reason="needs root, and a kernel that makes mount namespaces")
 def test_mount_is_gone_in_its_namespace_and_comes_back(services: list[Service]) -> None:
     service = services[0]
     before = service.mounts()
     assert before
-    holder = _incoming._Holder(service.process.pid, [os.fspath(service.target)])
+    holder = _incoming._Holder(service.process.pid, [os.fspath(service.target)], namespace(service))
     assert (holder.code, service.mounts()) == (0, "")
     holder.put_back()
     assert service.mounts() == before
 
 
 @pytest.mark.skipif(not has_own_mounts(), reason="needs root, and a kernel that makes mount namespaces")
+def test_mounts_of_another_namespace_than_was_found_are_left_alone(services: list[Service]) -> None:
+    """As where the process has ended, and its number is another one's."""
+    before = services[1].mounts()
+    holder = _incoming._Holder(services[1].process.pid, [os.fspath(services[1].target)], namespace(services[0]))
+    assert (holder.code, services[1].mounts()) == (0, before)
+    holder.put_back()
+    assert services[1].mounts() == before
+
+
+@pytest.mark.skipif(not has_own_mounts(), reason="needs root, and a kernel that makes mount namespaces")
 def test_what_is_not_mounted_is_told_and_nothing_is_put_in_its_place(services: list[Service]) -> None:
-    holder = _incoming._Holder(services[1].process.pid, [os.fspath(services[1].target) + "/absent"])
+    targets = [os.fspath(services[1].target) + "/absent"]
+    holder = _incoming._Holder(services[1].process.pid, targets, namespace(services[1]))
     assert holder.code != 0
     before = services[1].mounts()
     holder.put_back()

@@ -19,6 +19,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _man
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import manifest, write
 
+pytestmark = pytest.mark.interpreter
+
 
 def entry(text: str) -> dict[str, t.Any]:
     return {"size": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -144,6 +146,45 @@ def test_large_file_has_the_hash_of_the_hashes_of_its_pieces(
     assert _integrity.hash_files(safe_dir, ["a"], mapped=mapped) == {"a": entry(text) if len(pieces) < 2 else wanted}
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_every_byte_is_read_and_hashed_once(safe_dir: str, monkeypatch: pytest.MonkeyPatch, mapped: bool) -> None:
+    read: list[int] = []
+    hashed: list[int] = []
+    preadv, sha256 = os.preadv, hashlib.sha256
+
+    def counted(descriptor: int, buffers: t.Any, offset: int, flags: int = 0) -> int:
+        done = preadv(descriptor, buffers, offset, flags)
+        read.append(done)
+        return done
+
+    class Digest:
+        def __init__(self, data: bytes = b"") -> None:
+            self._real = sha256(data)
+
+        def update(self, data: t.Any) -> None:
+            hashed.append(len(data))
+            self._real.update(data)
+
+        def digest(self) -> bytes:
+            return self._real.digest()
+
+        def hexdigest(self) -> str:
+            return self._real.hexdigest()
+
+    monkeypatch.setattr(_integrity, "PIECE", 4 * PAGE)
+    monkeypatch.setattr(_integrity, "_CHUNK", PAGE)
+    size = 10 * PAGE + 3
+    write(f"{safe_dir}/a", "x" * size)
+    wanted = _integrity.hash_files(safe_dir, ["a"])
+    monkeypatch.setattr(os, "preadv", counted)
+    monkeypatch.setattr(hashlib, "sha256", Digest)
+    # Not every file system can say it.
+    monkeypatch.setattr(_integrity, "_in_memory", lambda _descriptor, _offset: True)
+    assert _integrity.hash_files(safe_dir, ["a"], mapped=mapped) == wanted
+    assert sum(hashed) == size
+    assert sum(read) == (0 if mapped else size)
+
+
 def test_only_what_is_in_memory_is_mapped(safe_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     offsets: list[int] = []
     hash_mapped = _integrity._hash_mapped
@@ -197,7 +238,7 @@ def test_pieces_of_a_file_are_hashed_at_the_same_time(safe_dir: str, monkeypatch
     both = threading.Barrier(2)
 
     def meet(path: str, offset: int, size: int, local: object, mapped: bool) -> bytes:
-        both.wait(timeout=30)
+        both.wait(timeout=300)
         return b""
 
     write(f"{safe_dir}/pages-1.img", "")

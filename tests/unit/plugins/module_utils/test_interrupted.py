@@ -203,7 +203,7 @@ def test_a_restore_that_went_on_by_itself_is_completed(host: Host, monkeypatch: 
         f"completed the restore that an interrupted run had begun from {host.directory}",
         "A trigger could not be armed again.",
     ]
-    assert done == [(INIT, 3), INIT.pid, ["web1.service"]]
+    assert done == [(INIT, 3), INIT, ["web1.service"]]
 
 
 @pytest.mark.parametrize(
@@ -283,3 +283,15 @@ def test_links_that_recovery_puts_back_are_not_missed_by_check_mode(host: Host) 
     assert _interrupted.awaited_links(target, host.found) == frozenset()
     host.begin(RESTORE, links={"/tmp/link_remap.1": 9, "/etc/passwd": 8})
     assert _interrupted.awaited_links(target, host.found) == {"/tmp/link_remap.1"}
+
+
+@pytest.mark.parametrize(("act", "mode"), [(True, 0o700), (False, 0o710)])
+def test_image_that_an_interrupted_restore_left_open_to_the_group_root_is_shut(
+    host: Host, act: bool, mode: int
+) -> None:
+    host.seal()
+    # As a restore of a container in a user namespace opens it.
+    os.chmod(host.directory, 0o710)
+    host.begin(RESTORE, "(1) nothing ran\n")
+    host.recover(act=act)
+    assert os.stat(host.directory).st_mode & 0o777 == mode

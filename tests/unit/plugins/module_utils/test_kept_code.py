@@ -21,6 +21,8 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _kept_code
 from ansible_collections.stasis.lxc.plugins.module_utils._kept_code import Kept
 
+pytestmark = pytest.mark.interpreter
+
 PACKAGE = "stasis_kept_code_test"
 SOURCES = {
     "one": "from stasis_kept_code_test import two\nVALUE = two.VALUE + 1\n",

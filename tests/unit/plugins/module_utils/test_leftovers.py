@@ -38,12 +38,65 @@ def test_a_task_can_have_run_only_once_it_was_caught_after_the_unlock(log: str, 
     assert _leftovers.may_have_run(log) is ran
 
 
-def test_a_process_of_a_run_is_known_by_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_container, "process", lambda pid: Process(pid, 1, "criu"))
-    for pid, text in ((5, "A=1\0STASIS_WORK=/w/1\0"), (6, "STASIS_WORK=/w/10\0"), (7, "XSTASIS_WORK=/w/1\0")):
-        write(f"{tmp_path}/{pid}/environ", text)
-    write(f"{tmp_path}/self/environ", "STASIS_WORK=/w/1\0")
-    assert [one.pid for one in _leftovers.of_run("/w/1", str(tmp_path))] == [5]
+@pytest.fixture
+def begun() -> t.Iterator[t.Callable[..., int]]:
+    """Starts a process that waits, and returns its pid when it is what was asked for."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(*argv: str, **more: t.Any) -> int:
+        waits = ["/bin/sh", "-c", "echo ready; read word"]
+        process = subprocess.Popen([*argv, *waits], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
+        made.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return int(children[0]) if children else process.pid
+
+    yield start
+    for process in made:
+        process.communicate(b"\n")
+
+
+def found(work: object) -> list[int]:
+    return [one.pid for one in _leftovers.of_run(str(work))]
+
+
+def test_a_process_of_a_run_is_known_by_its_environment(tmp_path: Path, begun: t.Callable[..., int]) -> None:
+    ours = begun(env={"A": "1", "STASIS_WORK": str(tmp_path)})
+    begun(env={"STASIS_WORK": f"{tmp_path}0"})
+    begun(env={"XSTASIS_WORK": str(tmp_path)})
+    assert found(tmp_path) == [ours]
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        ("unshare", "--pid", "--fork"),
+        ("unshare", "--user", "--map-root-user", "--pid", "--fork"),
+        ("setpriv", "--reuid", "1234", "--clear-groups"),
+    ],
+    ids=["of a container", "of an unprivileged container", "of a user"],
+)
+def test_whoever_else_gives_himself_that_environment_is_not_taken_for_one(
+    tmp_path: Path, begun: t.Callable[..., int], inside: tuple[str, ...]
+) -> None:
+    pid = begun(*inside, env={**os.environ, "STASIS_WORK": str(tmp_path)})
+    assert f"STASIS_WORK={tmp_path}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+    assert pid not in found(tmp_path)
+
+
+def test_a_task_that_criu_is_restoring_is_one_unless_another_containers_monitor_is_above_it(
+    tmp_path: Path, begun: t.Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**os.environ, "STASIS_WORK": str(tmp_path)}
+    pid = begun("unshare", "--pid", "--fork", env=environment)
+    write(f"{tmp_path}/argv.ran", f"{os.path.realpath(f'/proc/{pid}/exe')}\nrestore\n")
+    assert pid in found(tmp_path)
+    above = _container.parent(pid)
+    monkeypatch.setattr(_leftovers, "_is_lxc", lambda one: one == above)
+    assert pid in found(tmp_path), "its monitor is of this run"
+    monkeypatch.setattr(_leftovers, "_is_marked", lambda one, _work: one == pid)
+    assert pid not in found(tmp_path)
 
 
 @pytest.fixture
@@ -204,3 +257,56 @@ def test_sysctls_of_the_host_side_that_the_hook_has_not_put_back_are_told(tmp_pa
     nic = _nics.Nic(0, "veth", "eth0", veth="v1", sysctls={"ipv4 rp_filter": "0", "ipv6 disable_ipv6": "0"})
     found = _leftovers._switched([nic], str(tmp_path))
     assert found == ["eth0: rp_filter of its host side v1 is 1, not 0."]
+
+
+UNLOCKED = "(00.2) Running network-unlock scripts\n"
+TRAPPED = "(00.3) 4321 was trapped\n"
+RESUMED = "(00.4) Restore finished successfully. Tasks resumed.\n"
+GAVE_UP = "(00.5) Error (criu/cr-restore.c:2536): Restoring FAILED.\n"
+# More than was ever read of a log at once.
+NOISE = "(00.1) Preadv returned 0 " + "." * 65_000 + "\n"
+
+
+def long_log(top: Path, *lines: str) -> str:
+    """A log of 72 MB with the lines behind most of it."""
+    with open(top / "restore.log", "w", encoding="utf-8") as stream:
+        stream.write("(00.0) Version: 4.2.1\n")
+        stream.writelines(NOISE for _number in range(1050))
+        for line in lines:
+            stream.writelines([line, *[NOISE] * 20])
+    return str(top / "restore.log")
+
+
+@pytest.mark.parametrize(
+    ("lines", "ran", "resumed"),
+    [
+        ((UNLOCKED, TRAPPED), True, False),
+        ((UNLOCKED, GAVE_UP), False, False),
+        ((UNLOCKED, "(00.3) x\n", TRAPPED, GAVE_UP), False, False),
+        ((UNLOCKED, "(00.3) x\n", RESUMED), True, True),
+        ((TRAPPED, UNLOCKED), False, False),
+        ((GAVE_UP, TRAPPED), False, False),
+    ],
+)
+def test_whole_of_a_long_log_is_judged(tmp_path: Path, lines: tuple[str, ...], ran: bool, resumed: bool) -> None:
+    found = _leftovers.telling_lines(long_log(tmp_path, *lines))
+    assert (_leftovers.may_have_run(found), _leftovers.resumed(found)) == (ran, resumed)
+    assert len(found) < 10_000
+
+
+def test_directories_are_told_wherever_a_long_log_names_them(tmp_path: Path) -> None:
+    made = "/tmp/.criu.mntns.AAAAAA"
+    found = _leftovers.telling_lines(long_log(tmp_path, UNLOCKED, "(00.3) x\n", f"(00.4) mnt: {made}\n"))
+    assert made in found
+
+
+def test_log_that_tells_nothing_is_a_log_all_the_same_and_none_is_not(tmp_path: Path) -> None:
+    assert _leftovers.telling_lines(write(str(tmp_path / "restore.log"), "(00.0) Version: 4.2.1\n"))
+    assert _leftovers.telling_lines(str(tmp_path / "none.log")) == ""
+
+
+def test_many_names_of_a_log_do_not_fill_the_memory(tmp_path: Path) -> None:
+    names = "".join(f"(00.4) /tmp/.criu.mntns.{number:06}\n" for number in range(5000))
+    found = _leftovers.telling_lines(write(str(tmp_path / "restore.log"), names + UNLOCKED + TRAPPED))
+    assert len(found.splitlines()) < 1100
+    assert _leftovers.may_have_run(found)

@@ -12,6 +12,7 @@ from dataclasses import asdict, fields
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _manifest, _nics
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import FINGERPRINT, draft, manifest
 
 DIGEST = "0123456789abcdef" * 4
@@ -51,8 +52,8 @@ def test_other_format_says_which_version_to_use(version: object) -> None:
     assert "version of the collection" in refusal.value.remedy
 
 
-@pytest.mark.parametrize("key", sorted(set(_manifest._REQUIRED) - {"format"}))
-@pytest.mark.parametrize("value", [None, 1.5], ids=["null", "other type"])
+@each("key", sorted(set(_manifest._REQUIRED) - {"format"}))
+@each("value", [None, 1.5], ids=["null", "other type"])
 def test_each_key_has_to_be_there_with_its_type(key: str, value: object) -> None:
     with pytest.raises(StasisError, match=f"has no valid '{key}'"):
         _manifest.parse(json.dumps(manifest(**{key: value})), "m")
@@ -62,7 +63,7 @@ def test_each_key_has_to_be_there_with_its_type(key: str, value: object) -> None
         _manifest.parse(json.dumps(missing), "m")
 
 
-@pytest.mark.parametrize(
+@each(
     "one",
     [
         3,
@@ -96,7 +97,7 @@ def test_manifest_without_a_fingerprint_is_whole() -> None:
     assert _manifest.parse(_manifest.dump(manifest(fingerprint=None)), "m")["fingerprint"] is None
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         "",
@@ -160,7 +161,7 @@ def test_deeply_nested_text_is_damage() -> None:
 NIC = {"index": 0, "kind": "veth", "name": "eth0", "port": {"isolated": "1"}, "vlans": ["add vid 1"]}
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "value"),
     [
         ("nics", [1]),

@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _leftovers, _mend
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _leftovers, _link_remaps, _mend, _pidfd
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._journal import DUMP, Journal
 from ansible_collections.stasis.lxc.plugins.module_utils._leftovers import Left
@@ -34,7 +35,7 @@ def test_everything_that_was_found_is_mended_or_told() -> None:
         repair=(Repaired(1, 2, 3),),
         tables=("inet CRIU",),
         chains=("iptables",),
-        links=(("/tmp/link_remap.1", "/proc/1/root/tmp/link_remap.1"),),
+        links=(_link_remaps.Left("/tmp/link_remap.1", TASK, 5, 6),),
         scratch=("/tmp/cr-tmpfs.AAAAAA",),
         halted=(TASK,),
         half_restored=(TASK,),
@@ -140,6 +141,32 @@ def test_only_the_very_process_is_killed() -> None:
         assert child.poll() is None
         assert _mend.kill([found])
         assert child.wait(10) == -9
+
+
+def test_a_process_that_takes_the_pid_of_one_that_ends_meanwhile_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        found = _container.process(other.pid)
+        assert found is not None
+        old = Process(other.pid, found.start - 1)
+        real, looked = _container.process, []
+
+        def process(pid: int) -> Process | None:
+            # At the first look it is still the old one.
+            looked.append(pid)
+            return old if len(looked) == 1 and pid == other.pid else real(pid)
+
+        def opened(pid: int) -> t.Any:
+            looked.append(pid)
+            return real_opened(pid)
+
+        real_opened = _pidfd.opened
+        monkeypatch.setattr(_container, "process", process)
+        monkeypatch.setattr(_pidfd, "opened", opened)
+        assert _mend.kill([old])
+        other.communicate(b"\n")
+        assert other.returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import os
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _names
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 
 
@@ -17,7 +18,7 @@ def test_container_name_is_taken(name: str) -> None:
     assert _names.check_name(name) == name
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         *[
@@ -71,7 +72,7 @@ def test_path_is_taken(path: str) -> None:
     assert _names.check_path(path, "directory") == path
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     [
         *["", "relative", "./a", "../a", "~/a", "a/b"],

@@ -13,6 +13,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.plugins.module_utils._network_lock import BRIDGE, SKIP, Lock
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.plugins.module_utils._sockets import Connection
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
 CRIU = "/opt/criu/sbin/criu"
@@ -47,8 +48,8 @@ def test_hooks_lock_needs_no_lock_of_criu() -> None:
     assert (SKIP.by_hook, SKIP.criu) == (False, "skip")
 
 
-@pytest.mark.parametrize("nics", [[], [VETH], [LOOSE, MACVLAN]], ids=["none", "veth", "others"])
-@pytest.mark.parametrize(("option", "lock"), [("skip", SKIP), ("nftables", NFTABLES), ("iptables", IPTABLES)])
+@each("nics", [[], [VETH], [LOOSE, MACVLAN]], ids=["none", "veth", "others"])
+@each(("option", "lock"), [("skip", SKIP), ("nftables", NFTABLES), ("iptables", IPTABLES)])
 def test_what_the_task_names_is_taken_without_asking(option: str, lock: Lock, nics: list[Nic]) -> None:
     assert choose(option, nics, [OUT, LOOP]) == lock
 

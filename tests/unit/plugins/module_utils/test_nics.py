@@ -15,6 +15,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.plugins.module_utils._lxc_config import ConfiguredNic
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.tests.unit.support.captured_nics import Captured
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
 
@@ -167,8 +168,8 @@ class TestRetarget:
             _nics.retarget(VETHS, wanted)
         assert words in caught.value.what
 
-    @pytest.mark.parametrize("option", ["bridge", "veth"])
-    @pytest.mark.parametrize("name", ["", "x" * 16, "a b", "a/b", "..", "-a", "a\n", "a@b", "a;b", "é"])
+    @each("option", ["bridge", "veth"])
+    @each("name", ["", "x" * 16, "a b", "a/b", "..", "-a", "a\n", "a@b", "a;b", "é"])
     def test_names_that_no_interface_can_have_are_refused(self, option: str, name: str) -> None:
         with pytest.raises(StasisError, match="cannot be the"):
             _nics.retarget(VETHS, [{"name": "eth0", option: name}])

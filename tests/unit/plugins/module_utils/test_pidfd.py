@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _pidfd
+
+pytestmark = pytest.mark.interpreter
 
 
 def test_the_copy_is_the_very_open_file_of_the_other_process() -> None:
@@ -26,6 +29,16 @@ def test_the_copy_is_the_very_open_file_of_the_other_process() -> None:
     finally:
         other.communicate(b"\n")
         os.close(read)
+
+
+def test_a_signal_goes_to_the_process_of_the_handle_and_to_no_later_one() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with _pidfd.opened(child.pid) as handle:
+        _pidfd.send(handle, signal.SIGKILL)
+        assert child.wait(20) == -signal.SIGKILL
+        child.communicate()
+        with pytest.raises(ProcessLookupError):
+            _pidfd.send(handle, signal.SIGKILL)
 
 
 def test_a_python_that_knows_no_pidfd_does_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisEr
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
 from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Rootfs
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import container, image, manifest, wanted
 
 STALE = ["It is stale.", "Very stale."]
@@ -88,8 +89,8 @@ def planned(state: str, found: str, options: str, stale: bool) -> Plan:
     return _plan_dump.plan_dump(container(state), IMAGES[found], wanted(**OPTIONS[options]), STALE if stale else [])
 
 
-@pytest.mark.parametrize("found", list(IMAGES))
-@pytest.mark.parametrize("state", STATES)
+@each("found", list(IMAGES))
+@each("state", STATES)
 def test_every_state_and_situation(state: str, found: str) -> None:
     for options in OPTIONS:
         for stale in (False, True):

@@ -9,6 +9,7 @@ import itertools
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _image, _plan_remove
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import image, manifest, wanted
 
 STALE = ["It is stale."]
@@ -42,8 +43,8 @@ def expected(state: str, found: str, force: bool, stale: bool) -> str:
     return "remove"
 
 
-@pytest.mark.parametrize("found", list(IMAGES))
-@pytest.mark.parametrize("state", STATES)
+@each("found", list(IMAGES))
+@each("state", STATES)
 def test_every_state_and_situation(state: str, found: str) -> None:
     for force, stale in itertools.product((False, True), repeat=2):
         check(state, found, force, stale)

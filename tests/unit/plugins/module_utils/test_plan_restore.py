@@ -12,6 +12,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._container import Conta
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._freshness import Consumed
 from ansible_collections.stasis.lxc.plugins.module_utils._plan import Plan
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import BOOT, INIT, container, image, manifest, wanted
 
 STALE = ["It is stale."]
@@ -54,8 +55,8 @@ def expected(state: str, found: str, force: bool, allow_stale: bool, stale: bool
     return "restore"
 
 
-@pytest.mark.parametrize("found", list(IMAGES))
-@pytest.mark.parametrize("state", STATES)
+@each("found", list(IMAGES))
+@each("state", STATES)
 def test_every_state_and_situation(state: str, found: str) -> None:
     for force, allow_stale, stale in itertools.product((False, True), repeat=3):
         check(state, found, force, allow_stale, stale)
@@ -115,7 +116,7 @@ RESTORED_FROM: dict[str, tuple[Container, tuple[Consumed, ...], bool]] = {
 }
 
 
-@pytest.mark.parametrize("case", list(RESTORED_FROM))
+@each("case", list(RESTORED_FROM))
 def test_was_restored_from_asks_for_boot_pid_and_start_time(case: str) -> None:
     found, consumed, answer = RESTORED_FROM[case]
     assert _plan_restore.was_restored_from(found, image(consumed=consumed), BOOT) is answer

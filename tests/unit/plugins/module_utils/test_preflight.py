@@ -21,6 +21,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.plugins.module_utils._preflight_container import Memory, Space
 from ansible_collections.stasis.lxc.plugins.module_utils._proc import Task
 from ansible_collections.stasis.lxc.tests.unit.support import make
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
 HOST = Host(
@@ -96,7 +97,7 @@ def test_what_the_container_says_itself() -> None:
     assert container_words(Options(stop=True, autostart="inhibit"), autostart=starts) == [("autostart", "note")]
 
 
-@pytest.mark.parametrize(
+@each(
     ("kernel", "space", "expected"),
     [
         ("6.18.1-x", Space(1, "ext4"), "note"),
@@ -141,9 +142,8 @@ def test_directory_inside_the_container(safe_dir: str) -> None:
     assert container_words(Options(directory="/tmp/web1")) == [("directory", "blocks")]
 
 
-def room(memory: Memory, space: Space | None = None, **changes: t.Any) -> list[tuple[str, str]]:
-    task = Task(100, 1, "init", "S", **changes)
-    return words(_preflight_container.memory_findings(Facts((task,)), memory, space, "web1", "/srv"))
+def room(memory: Memory) -> list[tuple[str, str]]:
+    return words(_preflight_container.memory_findings(Facts((Task(100, 1, "init", "S"),)), memory, "web1"))
 
 
 def test_memory_limit() -> None:
@@ -151,17 +151,6 @@ def test_memory_limit() -> None:
     assert room(Memory(used=60 * MIB, limit=64 * MIB)) == []
     assert room(Memory(used=61 * MIB, limit=64 * MIB)) == [("memory-limit", "may fail")]
     assert room(Memory(used=70 * MIB, limit=64 * MIB)) == [("memory-limit", "may fail")]
-
-
-def test_space() -> None:
-    memory = Memory(anonymous=50 * MIB, shared=20 * MIB)
-    assert room(memory, Space(200 * MIB, "ext4"), anonymous=60 * 1024) == []
-    assert room(memory, Space(70 * MIB, "ext4"), anonymous=60 * 1024) == [("space", "may fail")]
-    assert room(memory, Space(40 * MIB, "ext4"), anonymous=60 * 1024) == [("space", "blocks")]
-    assert room(memory, Space(40 * MIB, "btrfs"), anonymous=60 * 1024) == [("space", "may fail")]
-    assert room(memory, None, anonymous=60 * 1024) == []
-    # The rest belongs to processes that are not dumped.
-    assert room(memory, Space(30 * MIB, "ext4"), anonymous=10 * 1024) == []
 
 
 # The whole

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_files, _proc
 from ansible_collections.stasis.lxc.plugins.module_utils._findings import Options
 from ansible_collections.stasis.lxc.plugins.module_utils._proc import Descriptor, Mapping
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.facts import (
     CHARACTER,
     INSIDE,
@@ -50,7 +51,7 @@ def test_descriptors_of_an_ordinary_process_have_nothing() -> None:
     assert _preflight_files.check(facts(task), Options()) == []
 
 
-@pytest.mark.parametrize(
+@each(
     "link",
     [
         "anon_inode:bpf-prog",
@@ -104,7 +105,7 @@ def test_namespace_that_nobody_lives_in() -> None:
     assert files(Descriptor(5, "net:[3]")) == [("namespace-file", "blocks")]
 
 
-@pytest.mark.parametrize(
+@each(
     ("rdev", "expected"),
     [
         ((1, 3), []),

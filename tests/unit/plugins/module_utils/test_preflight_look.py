@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import types
 import typing as t
 from pathlib import Path
 
@@ -258,7 +259,7 @@ def test_memory_of_cgroup_v2(tmp_path: Path) -> None:
     }.items():
         make.write(str(tmp_path / "x" / name), text)
     container = make.container(cgroups=(hierarchy(tmp_path, True, "memory"),))
-    assert _preflight_look.memory(container) == _preflight_container.Memory(300, 20, 850, 2000)
+    assert _preflight_look.memory(container) == _preflight_container.Memory(20, 850, 2000)
     make.write(str(tmp_path / "x/memory.max"), "max\n")
     assert _preflight_look.memory(container).limit is None
 
@@ -271,11 +272,29 @@ def test_memory_of_cgroup_v1(tmp_path: Path) -> None:
     }.items():
         make.write(str(tmp_path / "x" / name), text)
     container = make.container(cgroups=(hierarchy(tmp_path, False, "cpu"), hierarchy(tmp_path, False, "memory")))
-    assert _preflight_look.memory(container) == _preflight_container.Memory(300, 20, 900, None)
+    assert _preflight_look.memory(container) == _preflight_container.Memory(20, 900, None)
 
 
 def test_memory_that_no_controller_counts() -> None:
     assert _preflight_look.memory(make.container()) == _preflight_container.Memory()
+
+
+@pytest.mark.parametrize(("files", "inodes"), [(100, 7), (0, None)], ids=["ext4", "btrfs"])
+def test_space_is_of_the_directory_in_which_the_image_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, inodes: int | None
+) -> None:
+    asked = []
+
+    def statvfs(path: str) -> t.Any:
+        asked.append(path)
+        return types.SimpleNamespace(f_bfree=3, f_frsize=4096, f_files=files, f_ffree=7)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    (tmp_path / "images/web1").mkdir(parents=True)
+    found = _preflight_look.space(str(tmp_path / "images/web1"))
+    assert found is not None
+    assert (found.free, found.inodes) == (12288, inodes)
+    assert asked == [str(tmp_path / "images")]
 
 
 def test_space_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_processes
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.facts import INSIDE, facts, process, words
 
 
@@ -18,7 +18,7 @@ def test_ordinary_processes_have_nothing() -> None:
     assert _preflight_processes.check(facts(process())) == []
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "expected"),
     [
         ({"state": "Z", "namespaces": {}}, [("zombie", "note")]),

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _preflight_sockets
 from ansible_collections.stasis.lxc.plugins.module_utils._findings import Options
 from ansible_collections.stasis.lxc.plugins.module_utils._proc import Descriptor, Task
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.facts import (
     CHARACTER,
     facts,
@@ -81,7 +82,7 @@ def test_sockets_that_criu_does_not_know(protocol: str) -> None:
     assert sockets(Descriptor(3, "socket:[10]", protocol=protocol)) == [("socket", "blocks")]
 
 
-@pytest.mark.parametrize("protocol", ["TCP", "TCPv6", "UDP", "RAW", "PING", "PACKET", "NETLINK", "UNIX-STREAM", ""])
+@each("protocol", ["TCP", "TCPv6", "UDP", "RAW", "PING", "PACKET", "NETLINK", "UNIX-STREAM", ""])
 def test_sockets_that_criu_keeps(protocol: str) -> None:
     assert sockets(Descriptor(3, "socket:[10]", protocol=protocol)) == []
 

@@ -9,6 +9,8 @@ import os
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _files, _pressure
 
+pytestmark = pytest.mark.interpreter
+
 EPOLL = """pos:	0
 flags:	02000002
 mnt_id:	16
@@ -61,3 +63,12 @@ def test_no_other_descriptor_costs_a_look(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_process_that_is_gone_has_nothing_to_arm() -> None:
     assert _pressure.arm([2**22 + 1]) == []
+
+
+def test_another_file_under_the_number_is_left_alone() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # so that it polls as a file without its trigger does, and writing fails
+    try:
+        _pressure._arm(_pressure.Watch(os.getpid(), writer, "/sys/fs/cgroup/a/memory.pressure", b"some", ()))
+    finally:
+        os.close(writer)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _host, _image, _recover, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import (
     BOOT,
     INIT,
@@ -42,6 +43,9 @@ LEFT_RUNNING = image(_image.COMMITTED, draft=draft(stopped=False))
 LEFT_AT_BOOT = image(_image.COMMITTED, draft=draft(stopped=False, init=ELSEWHEN))
 SEALED_OLD = image(_image.SEALED, manifest=manifest(created=OLD))
 SEALED_NEW = image(_image.SEALED, manifest=manifest(created=NEW))
+# The clock was set back between two dumps.
+FIRST_LATE = image(_image.SEALED, manifest=manifest(created=NEW, sequence=1))
+SECOND_EARLY = image(_image.SEALED, manifest=manifest(created=OLD, sequence=2))
 OTHERS = image(_image.SEALED, manifest=manifest(created=OLD, container="web2"))
 
 # What is staged, what stands at the target, LXC's state, init, and what is done.
@@ -69,6 +73,10 @@ DECISIONS: list[tuple[str, _image.Image, _image.Image, str, Process | None, str]
     ("sealed, left running", SEALED_NEW, SEALED_OLD, "RUNNING", INIT, _recover.PUBLISH),
     ("exchanged, older one not removed", SEALED_OLD, SEALED_NEW, "STOPPED", None, _recover.DISCARD),
     ("exchanged, older one not removed, running", SEALED_OLD, SEALED_NEW, "RUNNING", INIT, _recover.DISCARD),
+    ("sealed after the clock was set back", SECOND_EARLY, FIRST_LATE, "STOPPED", None, _recover.PUBLISH),
+    ("exchanged after the clock was set back", FIRST_LATE, SECOND_EARLY, "STOPPED", None, _recover.DISCARD),
+    ("sealed over one of an older version", SECOND_EARLY, SEALED_NEW, "STOPPED", None, _recover.PUBLISH),
+    ("exchanged for one of an older version", SEALED_NEW, SECOND_EARLY, "STOPPED", None, _recover.DISCARD),
     ("sealed, target unreadable", SEALED_NEW, replace(ABSENT, state=_image.DAMAGED), "STOPPED", None, _recover.PUBLISH),
     ("sealed, target is somebody's directory", SEALED_NEW, image(_image.FOREIGN), "STOPPED", None, _recover.LEAVE),
     ("committed, target is somebody's directory", COMMITTED, image(_image.FOREIGN), "STOPPED", None, _recover.LEAVE),
@@ -77,7 +85,7 @@ DECISIONS: list[tuple[str, _image.Image, _image.Image, str, Process | None, str]
 ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("staged", "target", "state", "init", "choice"),
     [case[1:] for case in DECISIONS],
     ids=[case[0] for case in DECISIONS],
@@ -114,7 +122,7 @@ def committed(target: str, created: str = OLD, **changes: t.Any) -> str:
     staging = _image.stage(target, draft(created=created, **changes))
     write(f"{staging}/pages-1.img", f"memory {created}")
     shutil.copyfile(STATS, f"{staging}/stats-dump")
-    write(f"{staging}/committed", "committed BOOT 1\n")
+    write(f"{staging}/committed", f"committed {BOOT} {int(time.clock_gettime(time.CLOCK_BOOTTIME))}\n")
     return staging
 
 
@@ -189,6 +197,48 @@ def test_completed_image_of_a_rootfs_written_to_since_is_not_fresh(target: str, 
     recovered(target, stopped)
     found = _image.look(target)
     assert (found.state, found.fingerprint) == (_image.SEALED, None)
+
+
+@pytest.mark.parametrize(
+    ("boot", "seconds", "fresh"),
+    [
+        (BOOT, 0, True),
+        # The clock says that less time has passed since the commit than the uptime does.
+        (BOOT, -3600, False),
+        (BOOT, 3600, True),
+        # A later boot cannot have begun before the commit.
+        ("another", 0, False),
+    ],
+    ids=["same boot", "set back", "set forward", "set back before another boot"],
+)
+def test_clock_that_was_set_back_since_the_commit_proves_nothing(
+    target: str, stopped: Container, boot: str, seconds: int, fresh: bool
+) -> None:
+    staging = committed(target)
+    uptime = int(time.clock_gettime(time.CLOCK_BOOTTIME)) + seconds
+    now = time.time()
+    write(f"{staging}/committed", f"committed {boot} {uptime}\n")
+    os.utime(f"{staging}/committed", (now, now))
+    recovered(target, stopped)
+    assert (_image.look(target).fingerprint is not None) == fresh
+
+
+def test_file_system_that_does_not_tell_its_last_write_proves_nothing_after_an_interruption(
+    target: str, stopped: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(target)
+    untold = _rootfs.Fingerprint("d", 1, -1, "/dev/vg/web1", True)
+    monkeypatch.setattr(_rootfs, "fingerprint", lambda _rootfs: untold)
+    recovered(target, stopped)
+    assert _image.look(target).fingerprint is None
+
+
+def test_commit_before_another_boot_can_be_fresh(target: str) -> None:
+    staging = committed(target)
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    write(f"{staging}/committed", "committed another 77\n")
+    assert _recover._clock_kept(staging, int((booted - 60) * 1e9))
+    assert not _recover._clock_kept(staging, int((booted + 60) * 1e9))
 
 
 def test_completed_image_of_a_container_started_since_is_not_fresh(target: str, running: Container) -> None:

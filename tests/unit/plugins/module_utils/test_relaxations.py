@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _relaxations
 from ansible_collections.stasis.lxc.plugins.module_utils._checkpointable_plan import Facts
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 
-@pytest.mark.parametrize("rule", _relaxations.RULES, ids=_relaxations.IDS)
+@each("rule", _relaxations.RULES, ids=_relaxations.IDS)
 def test_every_rule_is_whole(rule: _relaxations.Rule) -> None:
     assert rule.lost.endswith(".") and (not rule.kept or rule.kept.endswith("."))
     assert rule.evidence and rule.reference and rule.directives

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import typing as t
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _rootfs
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _rootfs
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._rootfs import Fingerprint, Rootfs
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
 
 
@@ -24,13 +26,13 @@ def rootfs(safe_dir: str) -> Rootfs:
     return _rootfs.locate(f"dir:{safe_dir}")
 
 
-def taken(rootfs: Rootfs, limit: int = _rootfs.MAX_ENTRIES) -> Fingerprint:
-    found = _rootfs.fingerprint(rootfs, limit)
+def taken(rootfs: Rootfs) -> Fingerprint:
+    found = _rootfs.fingerprint(rootfs, settle=0.0)
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize(
+@each(
     ("spec", "backing"),
     [
         ("/var/lib/lxc/web1/rootfs", "/var/lib/lxc/web1/rootfs"),
@@ -135,19 +137,52 @@ def test_every_entry_counts_once(rootfs: Rootfs) -> None:
     assert (taken(rootfs).entries, taken(rootfs).complete) == (13, True)
 
 
-def test_walk_ends_at_the_limit_and_says_so(rootfs: Rootfs) -> None:
-    found = taken(rootfs, 5)
-    assert (found.entries, found.complete) == (5, False)
+def test_entry_beyond_the_fifty_thousandth_counts(safe_dir: str) -> None:
+    for folder in range(51):
+        os.mkdir(f"{safe_dir}/{folder:02}")
+        for name in range(1000):
+            os.mknod(f"{safe_dir}/{folder:02}/{name}")
+    rootfs = _rootfs.locate(safe_dir)
+    before = taken(rootfs)
+    assert (before.entries, before.complete) == (51_052, True)
+    time.sleep(0.02)
+    with open(f"{safe_dir}/50/999", "w", encoding="utf-8") as stream:
+        stream.write("x")
+    assert taken(rootfs).digest != before.digest
 
 
-def test_limit_that_is_just_reached_is_complete(rootfs: Rootfs) -> None:
-    assert taken(rootfs, 13).complete
+def test_directory_that_cannot_be_read_makes_it_incomplete(rootfs: Rootfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def fails(path: str) -> t.Any:
+        if path.endswith("/deep"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fails)
+    found = taken(rootfs)
+    assert not found.complete
+    assert found.incomplete_because == "/etc/deep cannot be read: Input/output error"
 
 
-def test_what_is_near_the_top_is_seen_before_what_is_deep(rootfs: Rootfs) -> None:
-    before = taken(rootfs, 9)
-    os.chmod(f"{rootfs.backing}/run/pid", 0o640)
-    assert taken(rootfs, 9) != before
+def test_write_below_a_symbolic_link_to_the_rootfs_shows(rootfs: Rootfs, safe_dir: str) -> None:
+    os.mkdir(f"{safe_dir}/elsewhere")
+    os.symlink(rootfs.backing, f"{safe_dir}/elsewhere/link")
+    linked = _rootfs.locate(f"dir:{safe_dir}/elsewhere/link")
+    before = taken(linked)
+    _write(rootfs.backing)
+    assert taken(linked).digest != before.digest
+
+
+@pytest.mark.parametrize("layer", ["l1", "l2", "upper"])
+def test_write_in_any_layer_of_an_overlay_shows(safe_dir: str, layer: str) -> None:
+    for name in ("l1", "l2", "upper"):
+        write(f"{safe_dir}/{name}/etc/passwd", "x")
+    rootfs = _rootfs.locate(f"overlay:{safe_dir}/l1:{safe_dir}/l2:{safe_dir}/upper")
+    before = taken(rootfs)
+    time.sleep(0.02)
+    _write(f"{safe_dir}/{layer}")
+    assert taken(rootfs).digest != before.digest
 
 
 def test_symlink_is_not_followed(rootfs: Rootfs, safe_dir: str) -> None:
@@ -171,20 +206,35 @@ def test_image_file_counts_as_one_entry(safe_dir: str) -> None:
     assert taken(rootfs).digest != before.digest
 
 
+@pytest.mark.parametrize("spec", ["zfs:tmp", "rbd:pool", "tmp", ""])
+def test_what_is_no_path_has_no_fingerprint(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A directory of that name in the working directory is not the root file system.
+    monkeypatch.chdir("/")
+    assert _rootfs.fingerprint(_rootfs.locate(spec)) is None
+
+
+def test_image_file_of_qemu_nbd_proves_nothing(safe_dir: str) -> None:
+    assert not taken(_rootfs.locate("nbd:" + write(f"{safe_dir}/disk.qcow2", "x"))).complete
+
+
 def test_rootfs_that_cannot_be_read_has_no_fingerprint(safe_dir: str) -> None:
     assert _rootfs.fingerprint(_rootfs.locate(f"{safe_dir}/none")) is None
 
 
-def test_other_file_system_is_not_walked_into(rootfs: Rootfs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mounted", "entries"), [(True, 9), (False, 13)], ids=["mount", "subvolume"])
+def test_mount_is_not_walked_into_but_a_subvolume_is(
+    rootfs: Rootfs, monkeypatch: pytest.MonkeyPatch, mounted: bool, entries: int
+) -> None:
     children = _rootfs._children
 
-    def elsewhere(base: str, path: str) -> list[tuple[str, os.stat_result]]:
-        mounted = os.lstat("/proc")
-        return [(name, mounted if name == "/etc" else status) for name, status in children(base, path)]
+    def elsewhere(base: str, path: str, found: t.Any) -> list[tuple[str, os.stat_result]]:
+        other = os.lstat("/proc")
+        return [(name, other if name == "/etc" else status) for name, status in children(base, path, found)]
 
     monkeypatch.setattr(_rootfs, "_children", elsewhere)
-    # Without passwd, deep, er and file.
-    assert taken(rootfs).entries == 9
+    monkeypatch.setattr(_files, "mount_points", lambda: {f"{rootfs.backing}/etc"} if mounted else set())
+    # The mount itself counts; passwd, deep, er and file do not.
+    assert taken(rootfs).entries == entries
 
 
 def test_fingerprint_for_the_manifest_has_plain_types(rootfs: Rootfs) -> None:
@@ -195,6 +245,7 @@ def test_fingerprint_for_the_manifest_has_plain_types(rootfs: Rootfs) -> None:
         "newest": int,
         "newest_path": str,
         "complete": bool,
+        "incomplete_because": str,
     }
 
 

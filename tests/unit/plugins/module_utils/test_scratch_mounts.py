@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _scratch_mounts
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _scratch_mounts
+from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
+
+pytestmark = pytest.mark.interpreter
 
 MOUNT = "90 80 0:61 / {} rw,nosuid - tmpfs none rw\n"
 
@@ -58,6 +62,15 @@ def test_a_link_in_the_place_of_tmp_is_not_followed(proc: Path) -> None:
     (proc / "outside" / "cr-tmpfs.aaaaaa").mkdir(parents=True)
     (proc / "rootfs" / "tmp").symlink_to(proc / "outside")
     assert found(proc) == []
+
+
+def test_the_mounts_of_a_process_that_got_the_number_of_init_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "cr-tmpfs.aaaaaa").mkdir()
+    me = _container.process(os.getpid())
+    assert me is not None
+    with pytest.raises(StasisError, match="has ended"):
+        _scratch_mounts.remove(me._replace(start=me.start - 1), f"{tmp_path}/cr-tmpfs.aaaaaa")
+    assert (tmp_path / "cr-tmpfs.aaaaaa").exists()
 
 
 def test_a_container_that_has_ended_has_none(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _systemd
+from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
+
+INIT = Process(77, 1, "systemd")
 
 
 @pytest.mark.parametrize(
@@ -28,23 +30,18 @@ def test_systemd_alone_is_told_where_the_kernel_has_pidfs(
 ) -> None:
     (tmp_path / "77").mkdir()
     (tmp_path / "77" / "comm").write_text(comm + "\n")
-    sent: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
-    _systemd.reload(77, proc=str(tmp_path), kernel=kernel)
-    assert sent == ([(77, signal.SIGHUP)] if told else [])
+    sent: list[tuple[Process, int]] = []
+    monkeypatch.setattr(Process, "send", lambda process, number: sent.append((process, number)))
+    _systemd.reload(INIT, proc=str(tmp_path), kernel=kernel)
+    assert sent == ([(INIT, signal.SIGHUP)] if told else [])
     assert _systemd.note(comm, kernel) == ([_systemd.RELOADED] if told else [])
 
 
 def test_init_that_has_ended_is_told_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
-
-    def gone(pid: int, _number: int) -> None:
-        tried.append(pid)
-        raise ProcessLookupError
-
-    _systemd.reload(77, proc=str(tmp_path), kernel="6.18")
+    tried: list[Process] = []
+    monkeypatch.setattr(Process, "send", lambda process, _number: tried.append(process) or False)
+    _systemd.reload(INIT, proc=str(tmp_path), kernel="6.18")
     (tmp_path / "77").mkdir()
     (tmp_path / "77" / "comm").write_text("systemd\n")
-    monkeypatch.setattr(os, "kill", gone)
-    _systemd.reload(77, proc=str(tmp_path), kernel="6.18")
-    assert tried == [77]
+    _systemd.reload(INIT, proc=str(tmp_path), kernel="6.18")
+    assert tried == [INIT]

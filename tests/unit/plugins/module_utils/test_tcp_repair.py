@@ -11,6 +11,8 @@ import typing as t
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _tcp_repair
 
+pytestmark = pytest.mark.interpreter
+
 
 @pytest.fixture
 def listening() -> t.Iterator[socket.socket]:
@@ -43,7 +45,17 @@ def test_one_that_stays_in_repair_is_not_called_released(
     listening: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_tcp_repair, "_in_repair", lambda _ours: True)
+    inode = os.fstat(listening.fileno()).st_ino
+    assert not _tcp_repair.release(_tcp_repair.Repaired(os.getpid(), listening.fileno(), inode))
+
+
+def test_another_socket_under_its_number_is_left_alone(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed: list[object] = []
+    monkeypatch.setattr(_tcp_repair, "_in_repair", changed.append)
     assert not _tcp_repair.release(_tcp_repair.Repaired(os.getpid(), listening.fileno(), 1))
+    assert changed == []
 
 
 def test_a_process_that_has_gone_is_no_error() -> None:

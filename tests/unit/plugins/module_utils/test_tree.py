@@ -43,6 +43,29 @@ def test_root_that_is_not_there_is_refused_by_name(safe_dir: str) -> None:
         Tree(f"{safe_dir}/none")
 
 
+def test_the_root_of_the_host_is_known(tree: Tree) -> None:
+    hosts = Tree("/proc/self/root")
+    assert hosts.is_hosts()
+    hosts.close()
+    assert not tree.is_hosts()
+
+
+def test_a_name_is_removed_only_where_it_is_the_file_that_is_meant(root: str, outside: str, tree: Tree) -> None:
+    write(f"{root}/etc/a", "one\n")
+    found = tree.identity("etc/a")
+    assert found is not None
+    assert not tree.unlink("etc/a", (found[0], found[1] + 1))
+    assert os.path.exists(f"{root}/etc/a")
+    assert tree.unlink("etc/a", found)
+    assert not os.path.exists(f"{root}/etc/a")
+    assert tree.unlink("etc/a", found), "it is gone already"
+    os.symlink(outside, f"{root}/out")
+    secret = os.stat(f"{outside}/secret")
+    assert tree.identity("out/secret") is None
+    assert tree.unlink("out/secret", (secret.st_dev, secret.st_ino))
+    assert os.path.exists(f"{outside}/secret")
+
+
 def test_a_file_is_read_with_or_without_a_slash_in_front(root: str, tree: Tree) -> None:
     write(f"{root}/etc/a", "one\n")
     assert tree.text("etc/a") == tree.text("/etc//./a") == "one\n"

@@ -12,6 +12,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _units
 from ansible_collections.stasis.lxc.plugins.module_utils._tree import Tree
 from ansible_collections.stasis.lxc.plugins.module_utils._units import Assignment, Unit, Units
 from ansible_collections.stasis.lxc.tests.unit.support import root as roots
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 ETC = "etc/systemd/system"
 
@@ -38,7 +39,7 @@ def reached(units: t.Callable[[], Units], *also: str) -> set[str]:
     return {unit.name for unit in units().reached(also)}
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "found"),
     [
         ("", []),

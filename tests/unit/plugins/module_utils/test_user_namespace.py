@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _user_namespace
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+
+pytestmark = pytest.mark.interpreter
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,35 @@ def test_the_group_root_may_read_the_clocks_and_nothing_else(tmp_path: Path) -> 
         (tmp_path / name).chmod(0o600)
         os.chown(tmp_path / name, -1, 0)
     os.chown(tmp_path, -1, 0)
-    _user_namespace._let_group_in(str(tmp_path))
+    _user_namespace._set_modes(str(tmp_path), 0o710, 0o640)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"timens-0.img": 0o640, "timens-13.img": 0o640, "pages-1.img": 0o600, "timens-x.img": 0o600}
     assert tmp_path.stat().st_mode & 0o777 == 0o710
+
+
+def _modes(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in (directory, *directory.iterdir())}
+
+
+@pytest.mark.parametrize("mounts", [True, False], ids=["restored", "no idmapped mounts"])
+def test_the_group_root_is_let_in_only_while_a_restore_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool
+) -> None:
+    for name in ("timens-0.img", "pages-1.img"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o600)
+    tmp_path.chmod(0o700)
+    before = _modes(tmp_path)
+    seen = []
+
+    def mount(directory: str, _root: int) -> int:
+        seen.append(_modes(Path(directory)))
+        if not mounts:
+            raise OSError(22, "Invalid argument")
+        return os.open(directory, os.O_RDONLY)
+
+    monkeypatch.setattr(_user_namespace, "_mount", mount)
+    with contextlib.suppress(StasisError), _user_namespace.view(str(tmp_path), 100000):
+        assert mounts
+    assert seen == [{tmp_path.name: 0o710, "timens-0.img": 0o640, "pages-1.img": 0o600}]
+    assert _modes(tmp_path) == before

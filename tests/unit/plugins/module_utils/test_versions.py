@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _versions
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_kernel_release_has_three_numbers(release: str, numbers: tuple[int, in
     assert _versions.kernel(release) == numbers
 
 
-@pytest.mark.parametrize(
+@each(
     ("release", "criu"),
     [
         ("5.10.0-30-amd64", "3.16"),

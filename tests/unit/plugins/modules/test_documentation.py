@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 import yaml
+from ansible_collections.stasis.lxc.plugins.module_utils import _bounds
 
 NAMES = (
     "criu_info",
@@ -48,6 +49,14 @@ def spec(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, t.Any]:
 
 def test_every_option_is_documented_and_no_other(name: str, spec: dict[str, t.Any]) -> None:
     assert set(yaml.safe_load(module(name).DOCUMENTATION)["options"]) == set(spec)
+
+
+def test_every_number_has_bounds_and_they_are_documented(name: str, spec: dict[str, t.Any]) -> None:
+    options = yaml.safe_load(module(name).DOCUMENTATION)["options"]
+    for option, one in spec.items():
+        if one["type"] in ("int", "float") and "choices" not in one:
+            bound = _bounds.BOUNDS[option]
+            assert f"From {bound.least} to {bound.most}" in " ".join(options[option]["description"]), option
 
 
 def test_documentation_has_the_type_and_shape_of_the_spec(name: str, spec: dict[str, t.Any]) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _check
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.plugins.module_utils._result import Result
 from ansible_collections.stasis.lxc.plugins.modules import lxc_checkpoint
+from ansible_collections.stasis.lxc.tests.unit.support.each import each
 
 SPEC = _argspec.argument_spec()
 DOCUMENTATION: dict[str, t.Any] = yaml.safe_load(lxc_checkpoint.DOCUMENTATION)
@@ -36,7 +37,7 @@ def test_documentation_has_the_suboptions_of_the_spec(option: str) -> None:
         assert bool(suboptions[name].get("required")) == bool(one.get("required"))
 
 
-@pytest.mark.parametrize("option", sorted(_argspec.APPLIES))
+@each("option", sorted(_argspec.APPLIES))
 def test_documentation_names_the_states_of_an_option(option: str) -> None:
     named = re.search(r"For (O\(state=\w+\)(?: and O\(state=\w+\))*)", text(option))
     assert named, text(option)
@@ -45,9 +46,7 @@ def test_documentation_names_the_states_of_an_option(option: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "option", sorted(option for option, row in _argspec.APPLIES.items() if row[1] not in (None, "", []))
-)
+@each("option", sorted(option for option, row in _argspec.APPLIES.items() if row[1] not in (None, "", [])))
 def test_documentation_names_the_default(option: str) -> None:
     default = _argspec.APPLIES[option][1]
     shown = str(default).lower() if isinstance(default, bool) else str(default)
