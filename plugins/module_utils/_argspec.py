@@ -23,6 +23,8 @@ _BACK = (RESTORED,)
 _BOTH = (CHECKPOINTED, RESTORED)
 APPLIES: dict[str, tuple[tuple[str, ...], t.Any]] = {
     "stop": (_DUMP, False),
+    # None: with stop.
+    "prove": (_DUMP, None),
     "overwrite": (_DUMP, False),
     "autostart": (_DUMP, "refuse"),
     "preflight": (_DUMP, "refuse"),
@@ -67,6 +69,7 @@ def argument_spec() -> dict[str, t.Any]:
         "directory": {"type": "str", "required": True, "aliases": ["checkpoint_dir"]},
         "lxc_path": {"type": "str", "default": "/var/lib/lxc"},
         "stop": {"type": "bool"},
+        "prove": {"type": "bool"},
         "overwrite": {"type": "bool"},
         "force": {"type": "bool"},
         "allow_stale": {"type": "bool"},
@@ -131,6 +134,7 @@ class Wanted:
     criu: _criu_command.CriuOptions
     set_options: frozenset[str]
     stop: bool
+    prove: bool
     overwrite: bool
     force: bool
     allow_stale: bool
@@ -203,6 +207,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         ),
         set_options=frozenset(given),
         stop=value["stop"],
+        prove=value["stop"] if value["prove"] is None else value["prove"],
         overwrite=value["overwrite"],
         force=value["force"],
         allow_stale=value["allow_stale"],

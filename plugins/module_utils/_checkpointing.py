@@ -31,6 +31,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _origin,
     _plan,
     _plan_dump,
+    _proof,
     _restore,
     _result,
     _runner,
@@ -38,6 +39,8 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _situation,
     _surroundings,
     _systemd,
+    _trial,
+    _user_namespace,
     _workspace,
 )
 
@@ -83,7 +86,7 @@ def checkpoint(
     if check_mode:
         return result
 
-    def once(attempt: int, seconds: int) -> tuple[_manifest.Manifest, list[str]]:
+    def once(attempt: int, seconds: int) -> _dump.Dumped:
         now, current = container, order
         if attempt > 1:
             now = _dumpable.again(container, runner)
@@ -96,11 +99,12 @@ def checkpoint(
         exc.data.setdefault("findings", result.findings)
         _dumpable.add_numbers(exc, found)
         raise
-    result.checkpoint, warnings = done
+    result.checkpoint = done.manifest
+    result.proof = done.proof.as_dict() if done.proof else {}
     result.stats = result.checkpoint["stats"]
     result.init_pid = 0 if wanted.stop else result.init_pid
     result.log_path = os.path.join(wanted.directory, "dump.log")
-    result.warnings += warnings
+    result.warnings += done.warnings
     return result
 
 
@@ -165,4 +169,35 @@ def _dump_order(
     }
     _manifest.check_draft(draft)
     _cgroup_tree.check_names(container.cgroups)
-    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook)
+    unprovable = _proof.hindrance(container.nics, wanted.criu.criu_args) if wanted.prove else ""
+    trial = None
+    if wanted.prove and not unprovable:
+        trial = replace(
+            _trial_order(wanted, host, record, container, runner),
+            ipv6=any(":" in one["address"] for one in draft["addresses"]),
+        )
+    return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook, trial, unprovable)
+
+
+def _trial_order(
+    wanted: _argspec.Wanted,
+    host: _host.Host,
+    record: _install_record.InstallRecord,
+    container: _container.Container,
+    runner: _runner.Runner,
+) -> _trial.Order:
+    return _trial.Order(
+        criu=host.criu_path,
+        hook=record.hook,
+        images=_image.staging_path(wanted.directory),
+        work="",
+        init_pid=container.init.pid if container.init else 0,
+        options=wanted.criu,
+        nics=container.nics,
+        mounts=container.mounts,
+        terminals=container.terminals,
+        cgroups=container.cgroups,
+        key=_workspace.key(wanted.name, wanted.lxc_path),
+        root=_user_namespace.mapped_root(container.config.values("lxc.idmap")),
+        lazy=_proof.lazy(runner, host.criu_path),
+    )

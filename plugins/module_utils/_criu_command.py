@@ -76,7 +76,8 @@ class RestoreFacts:
     """What a restore needs to know; the rest comes from liblxc at run time, through the launcher.
 
     work: CRIU's --work-dir, outside the sealed image. externals: values of --external for the NICs. terminals: as at the
-    dump. liblxc makes terminals at a start only, so a restored container gets /dev/null in their places.
+    dump. liblxc makes terminals at a start only, so a restored container gets /dev/null in their places. supervised: LXC
+    becomes the parent of the restored init. lazy: a lazy-pages daemon in `work` hands out the memory.
     """
 
     images: str
@@ -85,6 +86,8 @@ class RestoreFacts:
     mounts: tuple[MountMap, ...] = ()
     externals: tuple[str, ...] = ()
     terminals: tuple[str, ...] = ()
+    supervised: bool = True
+    lazy: bool = False
 
 
 # Options that decide what the module promises. criu_args and criu_config may not touch them.
@@ -232,6 +235,16 @@ def cpuinfo(criu: str, action: str, images: str) -> list[str]:
     return [criu, "cpuinfo", action, "--no-default-config", "-D", images]
 
 
+def lazy_pages(criu: str, images: str, work: str) -> list[str]:
+    """The argv of `criu lazy-pages`, which hands out the memory of an image that is restored with --lazy-pages."""
+    return [criu, "lazy-pages", "--no-default-config", "-D", images, "-W", work, "-o", "lazy-pages.log", "-v4"]
+
+
+def check_feature(criu: str, feature: str) -> list[str]:
+    """The argv of `criu check` for one feature of the kernel."""
+    return [criu, "check", "--no-default-config", "--feature", feature]
+
+
 def pre_dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
     """The argv of `criu pre-dump`; the mount maps have the form of a dump (liblxc gives a restore's)."""
     argv = [
@@ -246,7 +259,10 @@ def pre_dump(criu: str, options: CriuOptions, facts: DumpFacts) -> list[str]:
 def restore(options: CriuOptions, facts: RestoreFacts) -> list[str]:
     """The arguments of `criu restore` that we decide; the launcher puts the program, `restore` and liblxc's before."""
     argv = [*_common(options, facts.images, "restore.log", facts.hook), "-W", facts.work]
-    argv += ["--restore-detached", "--restore-sibling"]
+    if facts.supervised:
+        argv += ["--restore-detached", "--restore-sibling"]
+    if facts.lazy:
+        argv.append("--lazy-pages")
     for mount in (*facts.mounts, *options.external_mounts):
         argv += ["--ext-mount-map", f"{mount.target}:{mount.source}"]
     for target in facts.terminals:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import typing as t
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _ahead,
@@ -36,11 +36,13 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _mend,
     _nic_records,
     _nics,
+    _proof,
     _records,
     _rootfs,
     _runner,
     _signing,
     _surroundings,
+    _trial,
     _workspace,
 )
 
@@ -53,7 +55,11 @@ _LAST_IMAGE = "inventory.img"
 
 @dataclass(frozen=True)
 class DumpOrder:
-    """What to dump: the argv, the hook's lock method, the draft of the manifest, the links of the cgroup yard, and the hook."""
+    """What to dump: the argv, the hook's lock method, the draft of the manifest, the links of the cgroup yard, and the hook.
+
+    trial: how the image is restored on trial, or None. `work` in it is not known before the run. unprovable: why it
+    cannot be, or "".
+    """
 
     argv: tuple[str, ...]
     lock_by_hook: bool
@@ -61,6 +67,16 @@ class DumpOrder:
     inhibit: bool
     yard: t.Mapping[str, str] = field(default_factory=dict)
     hook: str = ""
+    trial: _trial.Order | None = None
+    unprovable: str = ""
+
+
+class Dumped(t.NamedTuple):
+    """What came of it."""
+
+    manifest: _manifest.Manifest
+    warnings: list[str]
+    proof: _proof.Verdict | None
 
 
 def dump(
@@ -69,15 +85,16 @@ def dump(
     wanted: _argspec.Wanted,
     order: DumpOrder,
     locks: t.Sequence[int],
-) -> tuple[_manifest.Manifest, list[str]]:
+) -> Dumped:
     """Dump, wait for LXC's teardown where the container is to stop, seal, publish.
 
-    Returns the manifest and warnings. Raises RunError with `log_path`, `log_errors`, `rc` and `command`; then
+    Raises RunError with `log_path`, `log_errors`, `rc` and `command`; then
     the container runs as before unless the message says otherwise, and an older checkpoint is still in its place.
     """
     work = _workspace.Workspace(wanted.name, "dump")
     staging = _image.stage(wanted.directory, order.draft)
     inhibited = False
+    proof = _proof.Verdict(_proof.SKIPPED, why=order.unprovable) if order.unprovable else None
     journal = _begin(container, wanted, order, work)
     ahead = _ahead.Ahead(staging, lambda: wanted.stop and os.path.exists(os.path.join(staging, _LAST_IMAGE)))
     try:
@@ -97,9 +114,14 @@ def dump(
             inhibited = True
         pids = _cgroups.processes(container.cgroups)
         copies = [f"/{one}" for one in container.terminals] if container.config.values("lxc.idmap") else []
-        with _incoming.unmounted(container.init.pid if container.init else 0, pids, copies) as faults:
-            warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks)
+        init = container.init.pid if container.init else 0
+        with _incoming.unmounted(init, pids, copies) as faults, _prover(wanted, order, work, running=False) as prover:
+            warnings = lost + faults + _run_criu(runner, container, wanted, order, work, staging, locks, prover)
+            proof = prover.verdict() if prover else proof
         warnings += _unsound(staging)
+        if not wanted.stop:
+            warnings += [f"After the dump: {line}" for line in _mend.finish(journal, container, runner)]
+            proof = _rehearse(wanted, order, work) or proof
     except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
@@ -118,22 +140,79 @@ def dump(
     ahead.begin()
     fingerprint = None
     if wanted.stop:
-        if not _container.wait_stopped(runner, container, _TEARDOWN_SECONDS):
-            warnings.append(f"LXC has not finished the teardown of {wanted.name} after {_TEARDOWN_SECONDS:.0f} s.")
-        found = _rootfs.fingerprint(container.rootfs)
-        fingerprint = found.as_dict() if found else None
-        if found is None or not found.complete:
-            why = found.incomplete_because if found else "it cannot be read"
-            warnings.append(
-                f"Nothing will show that the root file system of {wanted.name} stays unchanged ({why}): "
-                "the checkpoint is not fresh, and a restore needs allow_stale: true."
-            )
-    else:
-        warnings += [f"After the dump: {line}" for line in _mend.finish(journal, container, runner)]
+        fingerprint, more = _stopped(runner, container)
+        warnings += more
     manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
     if wanted.stop:
         _journal.end(container.name, container.lxc_path)
-    return manifest, warnings
+    if proof and proof.verdict != _proof.PROVEN:
+        warnings.append(f"It is not proven that the checkpoint can be restored. {proof.why}")
+    return Dumped(manifest, warnings, proof)
+
+
+def _stopped(runner: _runner.Runner, container: _container.Container) -> tuple[dict[str, t.Any] | None, list[str]]:
+    """Wait until LXC has torn the container down; the fingerprint of its root file system, and warnings."""
+    warnings = []
+    if not _container.wait_stopped(runner, container, _TEARDOWN_SECONDS):
+        warnings.append(f"LXC has not finished the teardown of {container.name} after {_TEARDOWN_SECONDS:.0f} s.")
+    found = _rootfs.fingerprint(container.rootfs)
+    if found is None or not found.complete:
+        why = found.incomplete_because if found else "it cannot be read"
+        warnings.append(
+            f"Nothing will show that the root file system of {container.name} stays unchanged ({why}): "
+            "the checkpoint is not fresh, and a restore needs allow_stale: true."
+        )
+    return found.as_dict() if found else None, warnings
+
+
+@contextlib.contextmanager
+def _prover(
+    wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Workspace, *, running: bool
+) -> t.Iterator[_proof.Prover | None]:
+    """What restores the image on trial, where that is asked for now. It has ended afterwards."""
+    if order.trial is None or running == wanted.stop:
+        yield None
+        return
+    prover = _proof.Prover(replace(order.trial, work=work.file("trial")), wanted.timeout, running=running)
+    try:
+        yield prover
+    finally:
+        prover.cancel()
+
+
+def _rehearse(wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Workspace) -> _proof.Verdict | None:
+    """Restore the image of a container that runs on. Raises StasisError where that does not succeed."""
+    with _prover(wanted, order, work, running=True) as prover:
+        proof = prover.verdict() if prover else None
+        if prover and proof and proof.verdict == _proof.REFUSED:
+            raise _unproven(
+                wanted, prover, proof, "The container runs on, and an older checkpoint is still in its place."
+            )
+    return proof
+
+
+def _unproven(
+    wanted: _argspec.Wanted, prover: _proof.Prover, proof: _proof.Verdict, fate: str, **data: t.Any
+) -> _errors.StasisError:
+    log = prover.log()
+    said = _criu_run.hook_said(os.path.dirname(prover.log_path))
+    diagnoses = _criu_run.diagnose(log, said)
+    errors = said.refused + _criu_log.error_lines(log)
+    cause = said.refused[0] if said.refused else _criu_run.cause_of(diagnoses, errors) or proof.why
+    log_path = prover.log_path if log else ""
+    remedy = diagnoses[0].remedy if diagnoses else f"Read {log_path}." if log else "Run the task again."
+    if wanted.action_scripts:
+        remedy += " If the restore needs what action_scripts do, which are not run on trial, set prove to false."
+    return _attempts.RunError(
+        f"{wanted.name} was not dumped, because the image could not be restored on trial. {cause}",
+        f"{fate} {remedy}",
+        diagnoses=diagnoses,
+        as_before=False,
+        log_path=log_path,
+        log_errors=errors,
+        proof=proof.as_dict(),
+        **data,
+    )
 
 
 def _begin(
@@ -240,6 +319,7 @@ def _run_criu(
     work: _workspace.Workspace,
     staging: str,
     locks: t.Sequence[int],
+    prover: _proof.Prover | None,
 ) -> list[str]:
     env = _criu_run.environment(wanted, work)
     env["STASIS_NICS"] = staging
@@ -252,6 +332,7 @@ def _run_criu(
         env.update(_hearing(runner))
     env["STASIS_COMMIT"] = os.path.join(staging, _image.COMMIT)
     # A container that runs on has lost nothing if the power fails, so only a stopping one waits for the disk here; see seal().
+    env.update(prover.environment if prover else {})
     env["STASIS_SYNC"] = "1" if wanted.stop else "0"
     done = _runner.run_to_files(
         order.argv,
@@ -274,6 +355,10 @@ def _run_criu(
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
         late = f"CRIU ended with {done.rc} after the image was committed and the container had stopped."
         return [late, *_criu_run.hook_said(work.path).warnings]
+    if prover and prover.asked and not committed:
+        proof = prover.verdict()
+        if proof.verdict == _proof.REFUSED:
+            raise _unproven(wanted, prover, proof, _fate(runner, container)[0], rc=done.rc, command=list(done.argv))
     raise _failure(runner, done, container, wanted, work, staging, committed)
 
 

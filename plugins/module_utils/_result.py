@@ -21,7 +21,8 @@ class Result:
     """What the task answers.
 
     action: what was done, or in check mode would be: dump, restore, remove or none. state: the state of the
-    checkpoint directory afterwards. command: the argv that ran or would run. stats: CRIU's, times in µs.
+    checkpoint directory afterwards. command: the argv that ran or would run. stats: CRIU's, times in µs. proof: what a trial
+    restore has shown, empty where none was made.
     findings: of the preflight. diagnoses: on failure, the causes. retried: the tries before the last one.
     """
 
@@ -34,6 +35,7 @@ class Result:
     init_pid: int = 0
     log_path: str = ""
     log_errors: list[str] = field(default_factory=list)
+    proof: dict[str, t.Any] = field(default_factory=dict)
     findings: list[dict[str, t.Any]] = field(default_factory=list)
     diagnoses: list[dict[str, t.Any]] = field(default_factory=list)
     retried: list[dict[str, t.Any]] = field(default_factory=list)

@@ -71,8 +71,8 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         return
     try:
         try:
-            _set_modes(directory, _OPEN, 0o640)
-            tree = _mount(directory, root)
+            let_group_in(directory)
+            tree = mount(directory, root)
         except OSError as exc:
             raise _errors.StasisError(
                 f"{directory} cannot be shown to the container's root alone: {exc.strerror}.", REMEDY
@@ -85,6 +85,11 @@ def view(directory: str, root: int | None) -> t.Iterator[str]:
         shut(directory)
 
 
+def let_group_in(directory: str) -> None:
+    """Open an image to the group root as far as needed, see above."""
+    _set_modes(directory, _OPEN, 0o640)
+
+
 def shut(directory: str) -> None:
     """Keep the group root out of an image again: nobody opens the clocks once the restore has ended."""
     with contextlib.suppress(OSError):
@@ -92,7 +97,7 @@ def shut(directory: str) -> None:
             _set_modes(directory, 0o700, 0o600)
 
 
-def _mount(directory: str, root: int) -> int:
+def mount(directory: str, root: int) -> int:
     """A descriptor of a mount of the directory, at no path, in which root's files are the mapped root's."""
     tree = _call(_OPEN_TREE, _AT_FDCWD, directory.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:

@@ -64,6 +64,22 @@ options:
       - Only a checkpoint that stopped the container can be restored without O(allow_stale).
       - For O(state=checkpointed); the default is V(false).
     type: bool
+  prove:
+    description:
+      - Whether the image is restored on trial before it counts. With O(stop=true) this happens while the container is frozen and
+        could still go on, and only an image that was restored as far as possible without letting it run may stop the container.
+        Otherwise CRIU rolls the dump back, the container runs on with its connections, and the task fails with what the trial
+        has shown.
+      - The trial takes place in namespaces of its own, over an overlay of the root file system whose upper layer is in memory,
+        with network devices that lead nowhere. Nothing of it is written to the container's files or its network, and
+        O(action_scripts) are not run.
+      - It makes the time longer for which the container is frozen, see the project's C(docs/benchmark). V(false) is for those who
+        need the shortest time.
+      - With O(stop=false) the container runs on first, so that nobody waits for the trial. An image that cannot be restored is
+        then not published, and an older checkpoint stays.
+      - What was shown is in RV(proof).
+      - For O(state=checkpointed); the default is V(true) with O(stop=true), else V(false).
+    type: bool
   overwrite:
     description:
       - Whether a checkpoint of this container that is already there is replaced while the container runs on.
@@ -441,6 +457,26 @@ log_errors:
   returned: always
   type: list
   elements: str
+proof:
+  description: What the trial restore of O(prove) has shown; empty where none was made.
+  returned: always
+  type: dict
+  contains:
+    verdict:
+      description: >-
+        V(proven) if all was restored; V(partial) if the trial ended for a reason that a restore does not have; V(skipped) if none
+        could be made; V(refused) if the image cannot be restored, on failure.
+      type: str
+    seconds:
+      description: How long it took, from the moment at which the image was complete.
+      type: float
+    why:
+      description: Why it is not proven, in a sentence.
+      type: str
+  sample:
+    verdict: proven
+    seconds: 0.24
+    why: ""
 findings:
   description:
     - What the preflight found before a dump, the worst first; in check mode as well, and on failure too.

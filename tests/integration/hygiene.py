@@ -174,7 +174,7 @@ def _cgroup_paths() -> list[Path]:
         path
         for top in cgroup_roots()
         for folder, _folders, _files in os.walk(top)
-        if re.match(r"lxc\.(payload|monitor|pivot)\.", (path := Path(folder)).name)
+        if re.match(r"(lxc\.(payload|monitor|pivot)|stasis\.trial)\.", (path := Path(folder)).name)
     ]
 
 

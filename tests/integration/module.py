@@ -26,6 +26,7 @@ KEYS = {
     "checkpoint",
     "command",
     "stats",
+    "proof",
     "init_pid",
     "log_path",
     "log_errors",
