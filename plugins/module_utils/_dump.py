@@ -125,17 +125,7 @@ def dump(
     except Exception as exc:
         ahead.cancel()
         work.keep(os.path.join(staging, "dump.log"))
-        mended = _mend.after_dump(journal, container, runner)
-        if isinstance(exc, _errors.StasisError):
-            exc.data["recovered"] = mended
-        _image.discard(wanted.directory)
-        if inhibited:
-            _autostart.allow(container.autostart.units, container.config_path, runner)
-        if not any(line.startswith(_mend.NOT_DONE) for line in mended):
-            _journal.end(container.name, container.lxc_path)
-        elif isinstance(exc, _attempts.RunError):
-            # Another try would write a journal of its own over it.
-            exc.as_before = False
+        _roll_back(exc, journal, container, runner, inhibited=inhibited)
         raise
     ahead.begin()
     fingerprint = None
@@ -148,6 +138,28 @@ def dump(
     if proof and proof.verdict != _proof.PROVEN:
         warnings.append(f"It is not proven that the checkpoint can be restored. {proof.why}")
     return Dumped(manifest, warnings, proof)
+
+
+def _roll_back(
+    exc: Exception,
+    journal: _journal.Journal,
+    container: _container.Container,
+    runner: _runner.Runner,
+    *,
+    inhibited: bool,
+) -> None:
+    """Put right what a failed dump has left, and note that in its error; the journal stays where that was not possible."""
+    mended = _mend.after_dump(journal, container, runner)
+    if isinstance(exc, _errors.StasisError):
+        exc.data["recovered"] = mended
+    _image.discard(journal.directory)
+    if inhibited:
+        _autostart.allow(container.autostart.units, container.config_path, runner)
+    if not any(line.startswith(_mend.NOT_DONE) for line in mended):
+        _journal.end(container.name, container.lxc_path)
+    elif isinstance(exc, _attempts.RunError):
+        # Another try would write a journal of its own over it.
+        exc.as_before = False
 
 
 def _stopped(runner: _runner.Runner, container: _container.Container) -> tuple[dict[str, t.Any] | None, list[str]]:
@@ -185,34 +197,10 @@ def _rehearse(wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Worksp
     with _prover(wanted, order, work, running=True) as prover:
         proof = prover.verdict() if prover else None
         if prover and proof and proof.verdict == _proof.REFUSED:
-            raise _unproven(
+            raise _proof.failure(
                 wanted, prover, proof, "The container runs on, and an older checkpoint is still in its place."
             )
     return proof
-
-
-def _unproven(
-    wanted: _argspec.Wanted, prover: _proof.Prover, proof: _proof.Verdict, fate: str, **data: t.Any
-) -> _errors.StasisError:
-    log = prover.log()
-    said = _criu_run.hook_said(os.path.dirname(prover.log_path))
-    diagnoses = _criu_run.diagnose(log, said)
-    errors = said.refused + _criu_log.error_lines(log)
-    cause = said.refused[0] if said.refused else _criu_run.cause_of(diagnoses, errors) or proof.why
-    log_path = prover.log_path if log else ""
-    remedy = diagnoses[0].remedy if diagnoses else f"Read {log_path}." if log else "Run the task again."
-    if wanted.action_scripts:
-        remedy += " If the restore needs what action_scripts do, which are not run on trial, set prove to false."
-    return _attempts.RunError(
-        f"{wanted.name} was not dumped, because the image could not be restored on trial. {cause}",
-        f"{fate} {remedy}",
-        diagnoses=diagnoses,
-        as_before=False,
-        log_path=log_path,
-        log_errors=errors,
-        proof=proof.as_dict(),
-        **data,
-    )
 
 
 def _begin(
@@ -358,7 +346,9 @@ def _run_criu(
     if prover and prover.asked and not committed:
         proof = prover.verdict()
         if proof.verdict == _proof.REFUSED:
-            raise _unproven(wanted, prover, proof, _fate(runner, container)[0], rc=done.rc, command=list(done.argv))
+            raise _proof.failure(
+                wanted, prover, proof, _fate(runner, container)[0], rc=done.rc, command=list(done.argv)
+            )
     raise _failure(runner, done, container, wanted, work, staging, committed)
 
 

@@ -24,8 +24,11 @@ import typing as t
 from dataclasses import asdict, dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _argspec,
+    _attempts,
     _criu_command,
     _criu_log,
+    _criu_run,
     _errors,
     _files,
     _nics,
@@ -152,6 +155,29 @@ class Prover:
 def lazy(runner: _runner.Runner, criu: str) -> bool:
     """Whether this kernel can restore memory lazily."""
     return runner.run(_criu_command.check_feature(criu, "uffd-noncoop"), timeout=30).rc == 0
+
+
+def failure(wanted: _argspec.Wanted, prover: Prover, proof: Verdict, fate: str, **data: t.Any) -> _errors.StasisError:
+    """The error of a dump whose image could not be restored on trial. fate: what has become of the container."""
+    log = prover.log()
+    said = _criu_run.hook_said(os.path.dirname(prover.log_path))
+    diagnoses = _criu_run.diagnose(log, said)
+    errors = said.refused + _criu_log.error_lines(log)
+    cause = said.refused[0] if said.refused else _criu_run.cause_of(diagnoses, errors) or proof.why
+    log_path = prover.log_path if log else ""
+    remedy = diagnoses[0].remedy if diagnoses else f"Read {log_path}." if log else "Run the task again."
+    if wanted.action_scripts:
+        remedy += " If the restore needs what action_scripts do, which are not run on trial, set prove to false."
+    return _attempts.RunError(
+        f"{wanted.name} was not dumped, because the image could not be restored on trial. {cause}",
+        f"{fate} {remedy}",
+        diagnoses=diagnoses,
+        as_before=False,
+        log_path=log_path,
+        log_errors=errors,
+        proof=proof.as_dict(),
+        **data,
+    )
 
 
 def _work(order: _trial.Order, seconds: float, parent: int, tell: int, *, running: bool) -> t.NoReturn:
