@@ -19,7 +19,7 @@ import typing as t
 from collections import Counter
 from dataclasses import dataclass
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _errors
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _errors, _files
 
 # The record's name in the image directory.
 RECORD = "cgroup-tree"
@@ -175,7 +175,7 @@ _LINES = {
 
 def check(text: str) -> None:
     """Raise StasisError for a record that would have the hook write anywhere but below the payload cgroup."""
-    for line in text.splitlines():
+    for line in _files.lines(text):
         verb, _space, rest = line.partition(" ")
         if verb == "dir":
             sound = bool(rest) and not rest.startswith("/") and ".." not in rest.split("/")

@@ -270,7 +270,7 @@ def _failure(
     log = _workspace.read_text(os.path.join(staging, "dump.log"))
     text = log + "\n" + done.stderr
     errors = _criu_log.error_lines(text)
-    hook = work.read("hook.log").splitlines()
+    hook = _files.lines(work.read("hook.log"))
     diagnoses = _diagnosis.diagnose(text)
     if done.timed_out:
         cause = f"CRIU did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."

@@ -137,7 +137,7 @@ def resumed(log: str) -> bool:
 
 def of_run(work: str, proc: str = "/proc") -> list[_container.Process]:
     """Every process that a run has started and that is still there, known by its environment."""
-    mark = f"STASIS_WORK={work}".encode()
+    mark = os.fsencode(f"STASIS_WORK={work}")
     found = []
     for name in os.listdir(proc):
         if not name.isdigit():

@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
+    _files,
     _findings,
     _host,
     _preflight_container,
@@ -270,7 +271,7 @@ def _unread(tasks: t.Sequence[_proc.Task], proc: str) -> dict[int, int]:
 
 
 def _lock_holders(text: str) -> t.Iterator[int]:
-    for line in text.splitlines():
+    for line in _files.lines(text):
         # `1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF`, and ` ->` after the number for one that waits.
         fields = line.replace("->", " ").split()
         if len(fields) > 4 and fields[4].isdigit():
@@ -303,7 +304,7 @@ def _mentions(path: str, word: bytes) -> bool:
 
 
 def _values(path: str) -> dict[str, int]:
-    rows = (line.split() for line in _read(path).splitlines())
+    rows = (line.split() for line in _files.lines(_read(path)))
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
@@ -376,4 +377,4 @@ def _read(path: str, directory: int | None = None, *, small: bool = False) -> st
         return ""
     finally:
         os.close(number)
-    return b"".join(parts).decode("utf-8", "replace")
+    return _files.decoded(b"".join(parts))

@@ -57,11 +57,25 @@ def check(facts: _findings.Facts, mapped: t.Container[str], enabled: t.Container
     tree = _Tree(mounts, frozenset(number for number, found in external.items() if found))
     found: list[_findings.Finding] = []
     for one in mounts:
+        found += _unreadable(one)
         if one.target != "/":
             found += _fault(tree, one, facts, enabled)
         if one.master:
             found += _sharing(tree, one)
     return found
+
+
+def _unreadable(one: _proc.Mount) -> t.Iterator[_findings.Finding]:
+    """CRIU reads mountinfo by sscanf(), whose words end at white space that the kernel does not escape, and of what the
+    kernel does escape it does not know a line break (read: cure_path() in its proc_parse.c)."""
+    if set("\v\f\r") & set(one.source + one.options) or set("\v\f\r\n") & set(one.target + one.root):
+        yield _findings.Finding(
+            "mount",
+            _findings.BLOCKS,
+            one.target,
+            "There is a line break, carriage return, vertical tab or form feed in its name, which CRIU cannot read.",
+            "Unmount it, or mount it at another path.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,7 +109,7 @@ def restore(
         if done.rc != 0:
             # Where only lxc-checkpoint was killed, its monitor and CRIU go on.
             _mend.kill(_mend.settle(journal, wanted.timeout, lambda: _runs(runner, container)))
-    command = work.read("argv.ran").splitlines()
+    command = _files.lines(work.read("argv.ran"))
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
     if done.rc > 0 or state != _container.RUNNING or init is None:
@@ -207,8 +207,7 @@ def _cgroup_environment(order: RestoreOrder, image: _image.Image) -> dict[str, s
     # Where CRIU is told to leave the cgroups alone, so do we.
     if order.options.manage_cgroups in ("none", "ignore") or not mount or not os.path.exists(path):
         return {}
-    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-        _cgroup_tree.check(stream.read())
+    _cgroup_tree.check(_files.text_of(path))
     return {"STASIS_CGROUPS": path, "STASIS_CGROUP_MOUNT": mount, "STASIS_CGROUP_V1": "\n".join(mounts.values())}
 
 
@@ -237,7 +236,7 @@ def _write_rcfile(container: _container.Container, order: RestoreOrder, work: _w
     """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link), with a
     directory instead of an overlay, and with what cuts off a container that dies of the death of CRIU."""
     with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
-        lines = _autostart.without_block(stream.read()).splitlines()
+        lines = _files.lines(_autostart.without_block(stream.read()))
     if order.overlay:
         # liblxc binds this to the place of the root, where the launcher then mounts the overlay.
         lines.append(f"lxc.rootfs.path = dir:{container.rootfs.backing}")
@@ -297,8 +296,8 @@ def _failure(
     diagnoses = _diagnosis.diagnose(log) or [
         one for one in _diagnosis.diagnose(others) if not (log and one.id == _diagnosis.NEVER_RAN)
     ]
-    hook = work.read("hook.log").splitlines()
-    launcher = work.read("launcher.error").splitlines()
+    hook = _files.lines(work.read("hook.log"))
+    launcher = _files.lines(work.read("launcher.error"))
     if done.timed_out:
         cause = f"It did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif launcher:

@@ -14,7 +14,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
 
 
 class Completed(t.NamedTuple):
@@ -55,10 +55,8 @@ class SystemRunner:
         try:
             done = subprocess.run(  # pylint: disable=ansible-bad-function
                 list(argv),
-                input=stdin,
+                input=_files.encoded(stdin),
                 capture_output=True,
-                text=True,
-                errors="replace",
                 timeout=timeout,
                 env=clean_environment(),
                 check=False,
@@ -72,7 +70,9 @@ class SystemRunner:
                 f"{argv[0]} could not be started: {exc.strerror or exc}.",
                 "Install the package that provides it, or correct its path.",
             ) from exc
-        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        return Completed(
+            tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr), time.monotonic() - started
+        )
 
 
 def run_to_files(
@@ -171,10 +171,9 @@ def _signalled(process: subprocess.Popen[bytes], number: int) -> bool:
 
 def _head(path: str, limit: int = 65536) -> str:
     with open(path, "rb") as stream:
-        return stream.read(limit).decode("utf-8", "replace")
+        return _files.decoded(stream.read(limit))
 
 
-def _text(value: str | bytes | None) -> str:
-    if value is None:
-        return ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _text(value: bytes | None) -> str:
+    # Names of the container's stand in what programs say.
+    return _files.decoded(value or b"")

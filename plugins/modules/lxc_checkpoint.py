@@ -525,19 +525,24 @@ def main() -> None:
     """Hand the parameters over, and the result back."""
     kept = _kept_code.use()
     # Here, so that their compiled code is found.
-    from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _checkpoint, _errors, _result, _runner
+    from ansible_collections.stasis.lxc.plugins.module_utils import (
+        _answer,
+        _argspec,
+        _checkpoint,
+        _errors,
+        _result,
+        _runner,
+    )
 
     module = AnsibleModule(argument_spec=_argspec.argument_spec(), supports_check_mode=True)
     try:
         result = _checkpoint.run(module.params, _runner.SystemRunner(), check_mode=module.check_mode)
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **{**_result.Result().as_dict(), **exc.data})
+        _answer.refuse(module, exc, _result.Result().as_dict())
     # A refusal writes nothing.
     if not module.check_mode:
         kept.keep()
-    for warning in result.warnings:
-        module.warn(warning)
-    module.exit_json(**result.as_dict())
+    _answer.give(module, result.as_dict(), result.warnings)
 
 
 if __name__ == "__main__":

@@ -102,3 +102,12 @@ def test_cgroups_in_a_namespace_of_their_own_and_not() -> None:
     host = "41 27 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
     assert mounts(line, host="") == []
     assert mounts(line, host=host, own_namespaces={**OWN, "cgroup": INSIDE["cgroup"]}) == []
+
+
+def test_names_that_criu_cannot_read() -> None:
+    line = "300 92 0:70 / /mnt/{} rw - tmpfs x rw\n"
+    for name in ("a\rb", "a\vb", "a\fb", "a\\012b"):
+        [one] = mounts(line.format(name))
+        assert (one.severity, one.subject) == ("blocks", "/mnt/" + name.replace("\\012", "\n"))
+    for name in ("a\\040b", "a\\011b", "a\\134b", "a#b", "a\x1b\udcffb", "a\u2028b"):
+        assert mounts(line.format(name)) == []
