@@ -100,6 +100,11 @@ def dump(
         mended = _mend.after_dump(journal, container, runner)
         if isinstance(exc, _errors.StasisError):
             exc.data["recovered"] = mended
+        if isinstance(exc, _attempts.RunError):
+            # Only now: what a killed CRIU had left has been put right.
+            fate, as_before = _fate(runner, container, mended)
+            exc.remedy = f"{fate} {exc.remedy}"
+            exc.as_before = exc.as_before and as_before and not mended
         _image.discard(wanted.directory)
         if inhibited:
             _autostart.allow(container.autostart.units, container.config_path, runner)
@@ -245,7 +250,7 @@ def _run_criu(
     if committed and wanted.stop and container.init is not None and container.init.killed:
         # The image is whole and on disk, and CRIU came to its end only while it killed the tasks it had dumped.
         return [f"CRIU ended with {done.rc} after the image was committed and the container had stopped."]
-    raise _failure(runner, done, container, wanted, work, staging, committed)
+    raise _failure(done, wanted, work, staging, committed)
 
 
 def _hearing(runner: _runner.Runner) -> dict[str, str]:
@@ -257,9 +262,7 @@ def _hearing(runner: _runner.Runner) -> dict[str, str]:
 
 
 def _failure(
-    runner: _runner.Runner,
     done: _runner.Completed,
-    container: _container.Container,
     wanted: _argspec.Wanted,
     work: _workspace.Workspace,
     staging: str,
@@ -281,12 +284,11 @@ def _failure(
     else:
         cause = _criu_run.cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
-    fate, as_before = _fate(runner, container)
     return _attempts.RunError(
         f"{wanted.name} was not dumped. {cause}",
-        f"{fate} {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
+        diagnoses[0].remedy if diagnoses else f"Read {log_path}.",
         diagnoses=diagnoses,
-        as_before=as_before and not (done.timed_out or hook or committed),
+        as_before=not (done.timed_out or hook or committed),
         rc=done.rc,
         log_path=log_path,
         log_errors=hook + errors,
@@ -294,13 +296,15 @@ def _failure(
     )
 
 
-def _fate(runner: _runner.Runner, container: _container.Container) -> tuple[str, bool]:
-    """What has become of a container that was not dumped, in a sentence; and whether it is as it was before."""
+def _fate(runner: _runner.Runner, container: _container.Container, mended: t.Sequence[str]) -> tuple[str, bool]:
+    """What has become of a container that was not dumped, in a sentence; and whether it is as it was before.
+
+    mended: what was put right, or could not be."""
     if container.init is None or not container.init.alive:
         return "The container's init is gone.", False
     with contextlib.suppress(_errors.StasisError):
         state, _pid = _container.query(runner, container.name, container.lxc_path)
-        faults = _nics.attached(container.nics, runner)
+        faults = _nics.attached(container.nics, runner) + [f"{line}." for line in _mend.unsettled(mended)]
         if state == _container.RUNNING and not faults:
             return "The container runs on as before.", True
         return f"The container is {state}, but not as before. {' '.join(faults)}".rstrip(), False

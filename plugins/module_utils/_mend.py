@@ -41,6 +41,8 @@ GHOSTS = "ghosts"
 TELL = "tell"
 
 NOT_DONE = "could not do this"
+_LEFT = "left "
+_NOT_LOOKED = "could not look for what a killed CRIU leaves"
 
 # The kernel takes a network namespace apart after its last process has gone.
 _NAMESPACE_SECONDS = 10.0
@@ -119,7 +121,7 @@ def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
         found.append(
             Repair(
                 TELL,
-                f"left {task.command} (pid {task.pid}) of {name} alone, which stands still: look why, or send it SIGCONT",
+                f"{_LEFT}{task.command} (pid {task.pid}) of {name} alone, which stands still: look why, or send it SIGCONT",
             )
         )
     return found
@@ -127,7 +129,7 @@ def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
 
 def unsupervised(left: _leftovers.Left, name: str) -> str:
     """A restored container that LXC does not know any more: it is alive, so it is nobody's to kill."""
-    return f"left {name} alone, which runs (pid {left.unsupervised[0].pid}) without LXC: its monitor has died since the restore"
+    return f"{_LEFT}{name} alone, which runs (pid {left.unsupervised[0].pid}) without LXC: its monitor has died since the restore"
 
 
 def carry_out(
@@ -146,6 +148,11 @@ def carry_out(
             why = exc.what if isinstance(exc, _errors.StasisError) else str(exc.strerror or exc)
             told.append(f"{NOT_DONE}: {one.line}: {why}")
     return told
+
+
+def unsettled(told: t.Iterable[str]) -> list[str]:
+    """Those of the lines that tell of something that is still not as it was."""
+    return [line for line in told if line.startswith((NOT_DONE, _LEFT, _NOT_LOOKED))]
 
 
 def settle(journal: _journal.Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> list[_container.Process]:
@@ -324,7 +331,7 @@ def after_dump(journal: _journal.Journal, container: _container.Container, runne
     try:
         left = _leftovers.of_running(journal, container, runner)
     except _errors.StasisError as exc:
-        return [f"could not look for what a killed CRIU leaves: {exc.what}"]
+        return [f"{_NOT_LOOKED}: {exc.what}"]
     return carry_out(decide(left, container.name), journal, container, runner)
 
 
