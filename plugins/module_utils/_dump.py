@@ -32,6 +32,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _incoming,
     _journal,
+    _leftovers,
     _manifest,
     _mend,
     _nic_records,
@@ -140,6 +141,7 @@ def _begin(
         monitor_pid=container.monitor.pid if container.monitor else 0,
         monitor_start=container.monitor.start if container.monitor else 0,
         inhibit=order.inhibit,
+        halted=tuple(_leftovers.inside(one.pid) for one in _leftovers.standing(_cgroups.processes(container.cgroups))),
         units=tuple(container.autostart.units) if order.inhibit else (),
     )
     _journal.begin(container.name, container.lxc_path, journal)

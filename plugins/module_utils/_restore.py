@@ -21,6 +21,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _container,
     _criu_command,
+    _criu_files,
     _criu_run,
     _criu_stats,
     _device_rules,
@@ -170,6 +171,7 @@ def _begin(
         units=tuple(manifest.get("autostart_units", ())),
         fresh=order.fresh,
         consumed=len(image.consumed),
+        halted=tuple(_criu_files.stopped(image.path)),
         links=_link_remaps.inodes(manifest.get("open_files") or {}, container.rootfs.backing),
     )
     _journal.begin(container.name, container.lxc_path, journal)
