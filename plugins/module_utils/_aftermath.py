@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
@@ -24,7 +23,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 
 
 def complete(error: _errors.StasisError, wanted: _argspec.Wanted, runner: _runner.Runner, *, check_mode: bool) -> None:
-    """Put into the error's data how container and checkpoint are now; what cannot be found out is V(unknown), with a warning.
+    """Put into the error's data how container and checkpoint are now; what cannot be found out is called unknown, with a warning.
 
     A key that the error has already is replaced: it is of before.
     """

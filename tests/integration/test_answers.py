@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import typing as t
 from pathlib import Path
 
 from conftest import Factory
@@ -17,16 +16,17 @@ from test_failures import children, dumping, hold
 
 
 def stopped_process(container: Container) -> int:
-    """Stop one of its processes (SIGSTOP), on the host; returns its pid."""
-    found = [
-        int(pid)
-        for folder in container.cgroups()
-        for pid in (folder / "cgroup.procs").read_text().split()
-        if b"memory" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    os.kill(found[0], signal.SIGSTOP)
-    until(lambda: state_of(found[0]) == "T", 30, "it stands still")
-    return found[0]
+    """Stop the one of its processes that holds memory (SIGSTOP); returns its pid on the host."""
+    found = max(members(container), key=lambda pid: int(Path(f"/proc/{pid}/statm").read_text().split()[1]))
+    os.kill(found, signal.SIGSTOP)
+    until(lambda: state_of(found) == "T", 30, "it stands still")
+    return found
+
+
+def members(container: Container) -> set[int]:
+    """The pids of its processes on the host."""
+    payload = [folder for folder in container.cgroups() if "lxc.payload." in str(folder)]
+    return {int(pid) for folder in payload for pid in (folder / "cgroup.procs").read_text().split()}
 
 
 def state_of(pid: int) -> str:
@@ -49,7 +49,7 @@ def criu_is_killed(checkpoint: Checkpoint, lxc: Factory, event: str, **options: 
 
 
 def test_after_a_killed_criu_the_state_after_the_repair_is_told(lxc: Factory) -> None:
-    checkpoint = lxc.start("counter 7000", "memory 1")
+    checkpoint = lxc.start("counter 7000", "memory 8")
     container = checkpoint.container
     stopped = stopped_process(container)
     answer = criu_is_killed(checkpoint, lxc, "network-lock")
@@ -64,7 +64,7 @@ def test_after_a_killed_criu_the_state_after_the_repair_is_told(lxc: Factory) ->
 
 
 def test_a_process_that_stood_still_before_an_interrupted_dump_is_not_told_of(lxc: Factory) -> None:
-    checkpoint = lxc.start("counter 7000", "memory 1")
+    checkpoint = lxc.start("counter 7000", "memory 8")
     stopped_process(checkpoint.container)
     script, there, let_go = hold(lxc, "network-lock")
     task = checkpoint.module.start(**checkpoint.options("checkpointed", stop=True, action_scripts=[script]))
@@ -79,7 +79,7 @@ def test_a_process_that_stood_still_before_an_interrupted_dump_is_not_told_of(lx
 
 
 def test_a_process_that_stood_still_in_the_image_is_not_told_of_after_an_interrupted_restore(lxc: Factory) -> None:
-    checkpoint = lxc.start("counter 7000", "memory 1")
+    checkpoint = lxc.start("counter 7000", "memory 8")
     stopped_process(checkpoint.container)
     checkpoint.stopped()
     script, there, let_go = hold(lxc, "post-resume")
@@ -91,8 +91,7 @@ def test_a_process_that_stood_still_in_the_image_is_not_told_of_after_an_interru
     answer = checkpoint.resumed()
     assert any("restore" in line for line in answer["recovered"]), answer
     assert "stands still" not in said(answer)
-    pids = [pid for folder in checkpoint.container.cgroups() for pid in (folder / "cgroup.procs").read_text().split()]
-    assert "T" in {state_of(int(pid)) for pid in pids}
+    assert "T" in {state_of(pid) for pid in members(checkpoint.container)}
 
 
 def test_a_failed_dump_beside_a_checkpoint_tells_both(lxc: Factory) -> None:
