@@ -57,6 +57,7 @@ def gather(
         host_mounts=tuple(_proc.mounts(_read(f"{proc}/self/mountinfo"))),
         mount_ids=frozenset(look.mounts),
         cgroup_files=look.cgroup_files,
+        nested_mounts=look.nested_mounts,
         own_namespaces=_namespaces(f"{proc}/self"),
         unix=tuple(_unix(runner, tasks, proc)) if sockets else (),
         unread=_unread(tasks, proc) if sockets else {},
@@ -106,7 +107,7 @@ def _watched(task: _proc.Task) -> set[int]:
 
 class _Look:
     """One pass over the processes. mounts: of every mount namespace met so far, by their ids.
-    cgroup_files: as in Facts."""
+    cgroup_files, nested_mounts: as in Facts."""
 
     def __init__(self, proc: str, init: int, mounts: dict[int, _proc.Mount], own_mount: str) -> None:
         self.proc = proc
@@ -114,6 +115,7 @@ class _Look:
         self.mounts = mounts
         self.own_mount = own_mount
         self.cgroup_files: dict[str, str] = {}
+        self.nested_mounts: dict[str, tuple[_proc.Mount, ...]] = {}
         self._mount_namespaces = {own_mount}
         self._visible: dict[tuple[str, int, int], bool] = {}
         self._protocols: dict[str, str] = {}
@@ -130,7 +132,9 @@ class _Look:
         namespaces = _namespaces(top)
         if namespaces.get("mnt", "") not in self._mount_namespaces:
             self._mount_namespaces.add(namespaces.get("mnt", ""))
-            for one in _proc.mounts(_read(f"{top}/mountinfo")):
+            nested = _proc.mounts(_read(f"{top}/mountinfo"))
+            self.nested_mounts[namespaces.get("mnt", "")] = tuple(nested)
+            for one in nested:
                 self.mounts[one.number] = one
                 if one.type == "cgroup2" and one.root.endswith(_CGROUP_FILE):
                     self.cgroup_files[namespaces.get("mnt", "")] = one.target
