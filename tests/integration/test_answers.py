@@ -37,10 +37,10 @@ def said(answer: Answer) -> str:
     return " ".join([answer.get("msg", ""), *answer["recovered"], *answer["warnings"]])
 
 
-def criu_is_killed(checkpoint: Checkpoint, lxc: Factory, event: str, **options: t.Any) -> Answer:
+def criu_is_killed(checkpoint: Checkpoint, lxc: Factory, event: str) -> Answer:
     """A dump whose CRIU is killed at an event."""
     script, there, let_go = hold(lxc, event)
-    task = checkpoint.module.start(**checkpoint.options("checkpointed", stop=True, action_scripts=[script], **options))
+    task = checkpoint.module.start(**checkpoint.options("checkpointed", stop=True, action_scripts=[script]))
     until(there, 60)
     for pid in dumping(task.pid):
         os.kill(pid, signal.SIGKILL)
