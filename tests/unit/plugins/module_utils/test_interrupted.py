@@ -283,3 +283,12 @@ def test_links_that_recovery_puts_back_are_not_missed_by_check_mode(host: Host) 
     assert _interrupted.awaited_links(target, host.found) == frozenset()
     host.begin(RESTORE, links={"/tmp/link_remap.1": 9, "/etc/passwd": 8})
     assert _interrupted.awaited_links(target, host.found) == {"/tmp/link_remap.1"}
+
+
+def test_what_was_done_before_a_refusal_is_told_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.begin(RESTORE)
+    monkeypatch.setattr(_interrupted, "_wait", lambda *_arguments, **_more: ["waited for the restore"])
+    host.left = Left(unsupervised=(Process(7, 1, "init"),))
+    with pytest.raises(StasisError) as refusal:
+        host.recover()
+    assert (refusal.value.data["recovered"], refusal.value.data["changed"]) == (["waited for the restore"], True)
