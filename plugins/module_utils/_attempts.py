@@ -77,3 +77,6 @@ def persist(
                 }
             )
             sleep(wait)
+        except _errors.StasisError as exc:
+            exc.data.setdefault("retried", retried)
+            raise

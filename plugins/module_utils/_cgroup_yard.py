@@ -28,10 +28,10 @@ def links(cgroup: str, mountinfo: str) -> dict[str, str]:
 
     cgroup: /proc/PID/cgroup of any process, which names all of them. mountinfo: /proc/self/mountinfo.
     """
-    whole = [line for line in mountinfo.splitlines() if line.split()[3:4] == ["/"]]
+    whole = [line for line in _files.lines(mountinfo) if line.split()[3:4] == ["/"]]
     mounts = _cgroups.parse_mounts("\n".join(whole))
     found = {}
-    for line in cgroup.splitlines():
+    for line in _files.lines(cgroup):
         names = line.split(":", 2)[1]
         mount = _cgroups.v1_mount(mounts, names.split(",")) if names else mounts.get("")
         if mount is None:
@@ -61,5 +61,5 @@ def make(wanted: t.Mapping[str, str], path: str = PATH) -> None:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        return stream.read()
+    with open(path, "rb") as stream:
+        return _files.decoded(stream.read())

@@ -45,9 +45,9 @@ def _unescape(field: str) -> str:
 def parse_mounts(mountinfo: str) -> dict[str, str]:
     """From the host's /proc/self/mountinfo: mount options of each v1 hierarchy, or "" for v2, to its mount point."""
     found: dict[str, str] = {}
-    for line in mountinfo.splitlines():
+    for line in _files.lines(mountinfo):
         before, separator, after = line.partition(" - ")
-        fields, tail = before.split(), after.split()
+        fields, tail = before.split(" "), after.split(" ")
         if not separator or len(fields) < 5 or len(tail) < 3:
             continue
         if tail[0] == "cgroup2":
@@ -77,7 +77,7 @@ def payload(cgroup: str, init_mountinfo: str, host_mountinfo: str, v2_controller
     mounts = parse_mounts(host_mountinfo)
     v2_root = _namespace_root(init_mountinfo)
     found = []
-    for line in cgroup.splitlines():
+    for line in _files.lines(cgroup):
         parts = line.split(":", 2)
         if len(parts) != 3:
             continue
@@ -95,9 +95,9 @@ def payload(cgroup: str, init_mountinfo: str, host_mountinfo: str, v2_controller
 
 
 def _namespace_root(mountinfo: str) -> str:
-    for line in mountinfo.splitlines():
+    for line in _files.lines(mountinfo):
         before, separator, after = line.partition(" - ")
-        fields = before.split()
+        fields = before.split(" ")
         # A bind mount of a subdirectory shows it here too; only a mount at a cgroup mount point counts.
         if separator and after.startswith("cgroup2 ") and len(fields) > 4 and fields[4].startswith("/sys/fs/cgroup"):
             root = _unescape(fields[3])
@@ -132,7 +132,7 @@ def frozen(hierarchies: t.Sequence[Hierarchy]) -> bool:
     """Whether the container is frozen by its own cgroup; CRIU waits for ever for such a one."""
     for hierarchy in hierarchies:
         if hierarchy.unified:
-            found = "frozen 1" in _files.text_of(os.path.join(hierarchy.directory, "cgroup.events")).splitlines()
+            found = "frozen 1" in _files.text_of(os.path.join(hierarchy.directory, "cgroup.events")).split("\n")
         else:
             state = _files.text_of(os.path.join(hierarchy.directory, "freezer.state")).strip()
             found = "freezer" in hierarchy.controllers and state in ("FROZEN", "FREEZING")

@@ -13,7 +13,7 @@ import time
 import typing as t
 from dataclasses import dataclass, field
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _errors, _proc, _runner
+from ansible_collections.stasis.lxc.plugins.module_utils import _cgroups, _container, _errors, _files, _proc, _runner
 
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service\Z")
 CREDENTIALS = "/run/credentials"
@@ -121,11 +121,7 @@ def look(init: int, *, frozen: bool = False) -> Running:
 
 
 def _credentials(init: int) -> tuple[str, ...]:
-    try:
-        with open(f"/proc/{init}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-            mounts = _proc.mounts(stream.read())
-    except OSError:
-        return ()
+    mounts = _proc.mounts(_files.text_of(f"/proc/{init}/mountinfo"))
     targets = [one.target for one in mounts if one.type == "ramfs" and os.path.dirname(one.target) == CREDENTIALS]
     return tuple(sorted({os.path.basename(one) for one in targets if _SERVICE.match(os.path.basename(one))}))
 

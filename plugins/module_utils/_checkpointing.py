@@ -61,51 +61,51 @@ def checkpoint(
     stale = _situation.stale_reasons(container, image)
     plan = _plan_dump.plan_dump(container, image, wanted, stale)
     result = _situation.result_of(plan, image, container)
-    if container.init is not None and _autostart.inhibited(_workspace.read_text(container.config_path)):
-        result.warnings.append(
-            f"An earlier checkpoint switched the autostart of {container.name} off, and it was started by hand since: "
-            "restoring or removing that checkpoint switches it on again."
-        )
-    if plan.action == _result.NONE:
+    with _result.kept(result):
+        if container.init is not None and _autostart.inhibited(_workspace.read_text(container.config_path)):
+            result.warnings.append(
+                f"An earlier checkpoint switched the autostart of {container.name} off, and it was started by hand since: "
+                "restoring or removing that checkpoint switches it on again."
+            )
+        if plan.action == _result.NONE:
+            return result
+        found = _dumpable.check(wanted, runner, container, host)
+        result.findings = [asdict(one) for one in found]
+        if wanted.sign_key:
+            # Tried before anything is frozen.
+            _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
+        _origin.ready(act=not check_mode)
+
+        def ordered(now: _container.Container) -> _dump.DumpOrder:
+            order = _dump_order(wanted, host, record, now, plan, runner)
+            # Counts the dumps into one place, so that a later run can tell which of two images is the newer.
+            sequence = int((image.manifest or {}).get("sequence") or 0) + 1
+            return replace(order, draft={**order.draft, "sequence": sequence})
+
+        order = ordered(container)
+        result.command = list(order.argv)
+        result.warnings += _dumpable.warnings(found, dumped=not check_mode)
+        if check_mode:
+            return result
+
+        def once(attempt: int, seconds: int) -> _dump.Dumped:
+            now, current = container, order
+            if attempt > 1:
+                now = _dumpable.again(container, runner)
+                current = ordered(now)
+            return _dump.dump(runner, now, replace(wanted, timeout=seconds), current, locks)
+
+        try:
+            done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
+        except _errors.StasisError as exc:
+            _dumpable.add_numbers(exc, found)
+            raise
+        result.checkpoint = done.manifest
+        result.proof = done.proof.as_dict() if done.proof else {}
+        result.stats = result.checkpoint["stats"]
+        result.log_path = os.path.join(wanted.directory, "dump.log")
+        result.warnings += done.warnings
         return result
-    found = _dumpable.check(wanted, runner, container, host)
-    result.findings = [asdict(one) for one in found]
-    if wanted.sign_key:
-        # Tried before anything is frozen.
-        _signing.try_key(_signing.load(wanted.sign_key, "sign_key"), runner)
-    _origin.ready(act=not check_mode)
-
-    def ordered(now: _container.Container) -> _dump.DumpOrder:
-        order = _dump_order(wanted, host, record, now, plan, runner)
-        # Counts the dumps into one place, so that a later run can tell which of two images is the newer.
-        return replace(order, draft={**order.draft, "sequence": int((image.manifest or {}).get("sequence") or 0) + 1})
-
-    order = ordered(container)
-    result.command = list(order.argv)
-    result.warnings += _dumpable.warnings(found, dumped=not check_mode)
-    if check_mode:
-        return result
-
-    def once(attempt: int, seconds: int) -> _dump.Dumped:
-        now, current = container, order
-        if attempt > 1:
-            now = _dumpable.again(container, runner)
-            current = ordered(now)
-        return _dump.dump(runner, now, replace(wanted, timeout=seconds), current, locks)
-
-    try:
-        done, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
-    except _errors.StasisError as exc:
-        exc.data.setdefault("findings", result.findings)
-        _dumpable.add_numbers(exc, found)
-        raise
-    result.checkpoint = done.manifest
-    result.proof = done.proof.as_dict() if done.proof else {}
-    result.stats = result.checkpoint["stats"]
-    result.init_pid = 0 if wanted.stop else result.init_pid
-    result.log_path = os.path.join(wanted.directory, "dump.log")
-    result.warnings += done.warnings
-    return result
 
 
 def _dump_order(

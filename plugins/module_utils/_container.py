@@ -20,6 +20,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _criu_command,
     _errors,
+    _files,
     _lxc_config,
     _nics,
     _pidfd,
@@ -132,20 +133,12 @@ def is_killed(text: str) -> bool:
 
 
 def _stat(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+    return _files.text_of(f"/proc/{pid}/stat")
 
 
 def parent(pid: int) -> int:
     """The parent's pid, or 0."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as stream:
-            match = re.search(r"^PPid:\s*(\d+)$", stream.read(), re.MULTILINE)
-    except OSError:
-        return 0
+    match = re.search(r"^PPid:\s*(\d+)$", _files.text_of(f"/proc/{pid}/status"), re.MULTILINE)
     return int(match.group(1)) if match else 0
 
 
@@ -234,11 +227,7 @@ def bind_mounts(entries: t.Sequence[str], rootfs: str) -> list[_criu_command.Mou
 
 
 def _terminals(init_pid: int) -> list[str]:
-    try:
-        with open(f"/proc/{init_pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-            return terminals(_proc.mounts(stream.read()))
-    except OSError:
-        return []
+    return terminals(_proc.mounts(_files.text_of(f"/proc/{init_pid}/mountinfo")))
 
 
 def terminals(mounts: t.Iterable[_proc.Mount]) -> list[str]:

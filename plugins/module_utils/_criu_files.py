@@ -11,6 +11,7 @@ CRIU writes them down itself at the freeze (files.img), which no look into /proc
 from __future__ import annotations
 
 import os
+import re
 import struct
 import typing as t
 from dataclasses import dataclass, replace
@@ -20,12 +21,15 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _integrity, _pro
 _HEADER = struct.Struct("<II")
 _SIZE = struct.Struct("<I")
 _COMMON_MAGIC = 0x54564319
-_MAGICS = {"files": 0x56303138, "mountpoints": 0x55563928, "remap": 0x59133954, "mm": 0x57492820}
+_MAGICS = {"files": 0x56303138, "mountpoints": 0x55563928, "remap": 0x59133954, "mm": 0x57492820, "core": 0x55053847}
 _LARGEST = 16 << 20
-# CRIU's numbers: of the file type REG in fdinfo.proto, and of the kinds of remap in remap-file-path.proto.
+# CRIU's numbers: of the file type REG in fdinfo.proto, of the kinds of remap in remap-file-path.proto, and of a task that is
+# stopped (COMPEL_TASK_STOPPED) in core.proto.
 _REG = 1
 _LINKED = 0
+_STOPPED = 3
 _ACCESS_MODE = 0o3
+_CORE = re.compile(r"core-([0-9]+)\.img\Z")
 LIMIT = 2000
 
 
@@ -82,6 +86,22 @@ def _read(directory: str) -> list[OpenFile]:
             )
         found[path] = one
     return [found[path] for path in sorted(found)]
+
+
+def stopped(directory: str) -> list[int]:
+    """The pids, in the container, of the tasks that were stopped (SIGSTOP) when they were dumped; a restore leaves them so.
+
+    [] where the image cannot be read so (a newer CRIU's)."""
+    found = []
+    try:
+        for match in filter(None, map(_CORE.match, sorted(os.listdir(directory)))):
+            for entry in _entries(directory, match.group(0), "core"):
+                task = _protobuf.texts(entry).get(3)
+                if task is not None and _protobuf.numbers(task).get(1) == _STOPPED:
+                    found.append(int(match.group(1)))
+    except (_protobuf.MalformedError, KeyError):
+        return []
+    return found
 
 
 def _root_mounts(directory: str) -> set[int]:

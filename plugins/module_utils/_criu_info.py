@@ -145,7 +145,9 @@ def _ask(runner: _runner.Runner, info: CriuInfo, features: t.Sequence[str] | Non
     if said.timed_out:
         info.reasons.append(f"criu check did not end within {_CHECK_TIMEOUT:.0f} s.")
     elif not info.check:
-        info.reasons.append(f"criu check says: {info.check_output or f'nothing, and ends with {said.rc}'}")
+        info.reasons.append(
+            f"criu check says: {info.check_output.replace(chr(10), '; ') or f'nothing, and ends with {said.rc}'}"
+        )
     names = _known_features(runner, info) if features is None else list(dict.fromkeys(features))
     # CRIU has cached what it found out about the kernel by now, so that each of these takes only some milliseconds.
     with ThreadPoolExecutor(max_workers=max(1, min(_AT_ONCE, os.cpu_count() or 1))) as pool:

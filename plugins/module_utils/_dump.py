@@ -32,6 +32,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _image,
     _incoming,
     _journal,
+    _leftovers,
     _manifest,
     _mend,
     _nic_records,
@@ -152,6 +153,11 @@ def _roll_back(
     mended = _mend.after_dump(journal, container, runner)
     if isinstance(exc, _errors.StasisError):
         exc.data["recovered"] = mended
+    if isinstance(exc, _attempts.RunError):
+        # Only now: what a killed CRIU had left has been put right.
+        fate, as_before = _fate(runner, container, mended)
+        exc.remedy = f"{fate} {exc.remedy}"
+        exc.as_before = exc.as_before and as_before and not mended
     _image.discard(journal.directory)
     if inhibited:
         _autostart.allow(container.autostart.units, container.config_path, runner)
@@ -197,9 +203,7 @@ def _rehearse(wanted: _argspec.Wanted, order: DumpOrder, work: _workspace.Worksp
     with _prover(wanted, order, work, running=True) as prover:
         proof = prover.verdict() if prover else None
         if prover and proof and proof.verdict == _proof.REFUSED:
-            raise _proof.failure(
-                wanted, prover, proof, "The container runs on, and an older checkpoint is still in its place."
-            )
+            raise _proof.failure(wanted, prover, proof)
     return proof
 
 
@@ -218,6 +222,7 @@ def _begin(
         monitor_pid=container.monitor.pid if container.monitor else 0,
         monitor_start=container.monitor.start if container.monitor else 0,
         inhibit=order.inhibit,
+        halted=tuple(_leftovers.inside(one.pid) for one in _leftovers.standing(_cgroups.processes(container.cgroups))),
         units=tuple(container.autostart.units) if order.inhibit else (),
     )
     _journal.begin(container.name, container.lxc_path, journal)
@@ -346,10 +351,8 @@ def _run_criu(
     if prover and prover.asked and not committed:
         proof = prover.verdict()
         if proof.verdict == _proof.REFUSED:
-            raise _proof.failure(
-                wanted, prover, proof, _fate(runner, container)[0], rc=done.rc, command=list(done.argv)
-            )
-    raise _failure(runner, done, container, wanted, work, staging, committed)
+            raise _proof.failure(wanted, prover, proof, rc=done.rc, command=list(done.argv))
+    raise _failure(done, wanted, work, staging, committed)
 
 
 def _hearing(runner: _runner.Runner) -> dict[str, str]:
@@ -361,9 +364,7 @@ def _hearing(runner: _runner.Runner) -> dict[str, str]:
 
 
 def _failure(
-    runner: _runner.Runner,
     done: _runner.Completed,
-    container: _container.Container,
     wanted: _argspec.Wanted,
     work: _workspace.Workspace,
     staging: str,
@@ -383,12 +384,11 @@ def _failure(
     else:
         cause = _criu_run.cause_of(diagnoses, errors) or f"CRIU ended with {done.rc} and gave no reason."
     log_path = work.file("dump.log") if log else work.file("criu.err")
-    fate, as_before = _fate(runner, container)
     return _attempts.RunError(
         f"{wanted.name} was not dumped. {cause}",
-        f"{fate} {diagnoses[0].remedy if diagnoses else f'Read {log_path}.'}",
+        diagnoses[0].remedy if diagnoses else f"Read {log_path}.",
         diagnoses=diagnoses,
-        as_before=as_before and not (done.timed_out or hook.refused or committed),
+        as_before=not (done.timed_out or hook.refused or committed),
         rc=done.rc,
         log_path=log_path,
         log_errors=hook.refused + errors,
@@ -397,13 +397,15 @@ def _failure(
     )
 
 
-def _fate(runner: _runner.Runner, container: _container.Container) -> tuple[str, bool]:
-    """What has become of a container that was not dumped, in a sentence; and whether it is as it was before."""
+def _fate(runner: _runner.Runner, container: _container.Container, mended: t.Sequence[str]) -> tuple[str, bool]:
+    """What has become of a container that was not dumped, in a sentence; and whether it is as it was before.
+
+    mended: what was put right, or could not be."""
     if container.init is None or not container.init.alive:
         return "The container's init is gone.", False
     with contextlib.suppress(_errors.StasisError):
         state, _pid = _container.query(runner, container.name, container.lxc_path)
-        faults = _nics.attached(container.nics, runner)
+        faults = _nics.attached(container.nics, runner) + [f"{line}." for line in _mend.unsettled(mended)]
         if state == _container.RUNNING and not faults:
             return "The container runs on as before.", True
         return f"The container is {state}, but not as before. {' '.join(faults)}".rstrip(), False

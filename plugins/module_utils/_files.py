@@ -51,19 +51,38 @@ def _sync(path: str, flags: int) -> None:
 
 
 def text_of(path: str) -> str:
-    """What stands in a file of the kernel's or of LXC's, or nothing where it cannot be read: it may go away at any time."""
+    """What stands in a file of the kernel's or of LXC's, or nothing where it cannot be read: it may go away at any time.
+
+    Bytes that are not UTF-8 are kept as Python keeps them in names (surrogateescape), and a carriage return stays one.
+    """
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
+        with open(path, "rb") as stream:
+            return decoded(stream.read())
     except OSError:
         return ""
+
+
+def decoded(data: bytes) -> str:
+    """Text that names of files stand in: what os.fsencode() makes of a part of it is what stood there."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def encoded(text: str) -> bytes:
+    """The bytes that decoded() made a text of."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text of the kernel's. str.splitlines() also breaks at characters that a name may have in it."""
+    found = text.split("\n")
+    return found if found[-1] else found[:-1]
 
 
 def write_durably(path: str, text: str | bytes, mode: int = 0o600) -> None:
     """Create or truncate a file, and return when it is on disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as stream:
-        stream.write(text.encode() if isinstance(text, str) else text)
+        stream.write(encoded(text) if isinstance(text, str) else text)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -122,9 +141,9 @@ def make_directories(path: str) -> None:
 
 def mount_points() -> set[str]:
     """Where something is mounted on this host, bind mounts too, which os.path.ismount() does not see."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-        fields = (line.split(" ", 5) for line in stream)
-        return {_OCTAL.sub(lambda match: chr(int(match.group(1), 8)), field[4]) for field in fields if len(field) > 5}
+    with open("/proc/self/mountinfo", "rb") as stream:
+        fields = [line.split(" ", 5) for line in lines(decoded(stream.read()))]
+    return {_OCTAL.sub(lambda match: chr(int(match.group(1), 8)), field[4]) for field in fields if len(field) > 5}
 
 
 def refuse_mounts(path: str) -> None:

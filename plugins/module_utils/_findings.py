@@ -69,7 +69,7 @@ class Facts:
     """One look at a running container, for the pure checks.
 
     mounts: of init's namespace. mount_ids: of every mount namespace that a process of the container lives in. cgroup_files: the
-    target of a mount of one file of cgroup2, by its mount namespace.
+    target of a mount of one file of cgroup2, by its mount namespace. nested_mounts: of every other mount namespace, by its name.
     own_namespaces: of the process that looks, which CRIU will share. unix: the Unix sockets of its network
     namespaces. unread: bytes that wait in netlink sockets, by inode. connected: inodes of TCP sockets with a connection.
     backlog: connections that no task has accepted yet. locks: pids that hold file locks. occupied: targets of mounts that must be empty and are not.
@@ -81,6 +81,7 @@ class Facts:
     host_mounts: tuple[_proc.Mount, ...] = ()
     mount_ids: frozenset[int] = frozenset()
     cgroup_files: t.Mapping[str, str] = field(default_factory=dict)
+    nested_mounts: t.Mapping[str, tuple[_proc.Mount, ...]] = field(default_factory=dict)
     own_namespaces: t.Mapping[str, str] = field(default_factory=dict)
     unix: tuple[UnixSocket, ...] = ()
     unread: t.Mapping[int, int] = field(default_factory=dict)

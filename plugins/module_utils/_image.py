@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import stat
 import typing as t
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ _UNSEALED = "manifest.new"
 # In a draft: that this host made it, see _origin.
 _DRAFT_MARK = "made_here"
 _PRIVATE = 0o600
+_NUMBER = re.compile(r"[0-9]{1,20}\Z")
 
 # What is wrong with the signature of a manifest, or "": from the manifest's bytes, and the signature's or None.
 Trust = t.Callable[[bytes, t.Optional[bytes]], str]
@@ -154,9 +156,9 @@ def verify(image: Image, level: str = _integrity.FULL, ahead: _ahead.Ahead | Non
 def parse_consumed(text: str) -> list[_freshness.Consumed]:
     """From the hook's records: `restored BOOT PID START UPTIME`; `undone BOOT PID START` takes one back."""
     found: list[_freshness.Consumed] = []
-    for line in text.splitlines():
+    for line in _files.lines(text):
         words = line.split()
-        if len(words) < 4 or not (words[2].isdigit() and words[3].isdigit()):
+        if len(words) < 4 or not (_NUMBER.match(words[2]) and _NUMBER.match(words[3])):
             continue
         record = _freshness.Consumed(words[1], int(words[2]), int(words[3]))
         if words[0] == "restored":

@@ -23,7 +23,7 @@ import ctypes
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _proc
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _proc
 
 TARGET = "/run/systemd/incoming"
 _CLONE_NEWNS = 0x00020000
@@ -84,7 +84,7 @@ class _Holder:
         if self._child == 0:
             # Nothing of the container's is run here, and nothing of Python's that another thread might have locked.
             os.close(self._ask)
-            _hold(namespace, [target.encode() for target in targets], asked, tell)
+            _hold(namespace, [os.fsencode(target) for target in targets], asked, tell)
         for descriptor in (namespace, tell, asked):
             os.close(descriptor)
         self.code = int.from_bytes(os.read(answer, 1) or b"\1", "big")
@@ -143,8 +143,4 @@ def _namespace(pid: int) -> str:
 
 
 def _mounts(pid: int) -> list[_proc.Mount]:
-    try:
-        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
-            return _proc.mounts(stream.read())
-    except OSError:
-        return []
+    return _proc.mounts(_files.text_of(f"/proc/{pid}/mountinfo"))

@@ -23,6 +23,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _mend,
     _recover,
     _restore,
+    _result,
     _rootfs,
     _runner,
     _systemd,
@@ -33,9 +34,20 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 def recover(
     wanted: _argspec.Wanted, runner: _runner.Runner, trust: _image.Trust | None, *, act: bool
 ) -> tuple[_container.Container, list[str]]:
-    """The container as it is, after all that was mended; and a line for each thing that was, or without `act` would be."""
+    """The container as it is, after all that was mended; and a line for each thing that was, or without `act` would be.
+
+    A StasisError has the lines of what was done before it in its data.
+    """
+    told: list[str] = []
+    with _result.after_recovery(told):
+        return _recover_all(wanted, runner, trust, told, act=act), told
+
+
+def _recover_all(
+    wanted: _argspec.Wanted, runner: _runner.Runner, trust: _image.Trust | None, told: list[str], *, act: bool
+) -> _container.Container:
     journal = _journal.read(wanted.name, wanted.lxc_path)
-    told = _wait(journal, wanted, runner, act=act) if journal else []
+    told += _wait(journal, wanted, runner, act=act) if journal else []
     if journal is not None and act:
         _await_teardown(journal)
     container = _container.observe(runner, wanted.name, wanted.lxc_path)
@@ -57,7 +69,7 @@ def recover(
     settled = container.init is not None or container.state == _container.STOPPED
     if act and settled and not any(line.startswith(_mend.NOT_DONE) for line in told):
         _journal.end(wanted.name, wanted.lxc_path)
-    return container, told
+    return container
 
 
 def foreseen(

@@ -32,7 +32,8 @@ class Journal:
     of LXC's monitor of it.
     inhibit: its autostart is off for the dump, and units with it. For a restore, generation and units: what is to be
     remembered and switched on once it runs; fresh: nothing had been written to the root file system since the dump;
-    consumed: how often the image had been resumed before; links: CRIU's link_remap files in the root file system, with
+    consumed: how often the image had been resumed before; halted: the processes that stood still before the run (SIGSTOP), by their
+    pids in the container; links: CRIU's link_remap files in the root file system, with
     their inodes.
     """
 
@@ -50,6 +51,7 @@ class Journal:
     units: tuple[str, ...] = ()
     fresh: bool = False
     consumed: int = 0
+    halted: tuple[int, ...] = ()
     links: t.Mapping[str, int] = field(default_factory=dict)
 
     def network(self) -> list[_nics.Nic]:
@@ -84,7 +86,7 @@ def read(name: str, lxc_path: str) -> Journal | None:
         found = json.loads(_workspace.read_text(path(name, lxc_path)))
         known = {one.name for one in fields(Journal)}
         kept = {key: value for key, value in found.items() if key in known}
-        for key in ("nics", "units"):
+        for key in ("nics", "units", "halted"):
             kept[key] = tuple(kept.get(key, ()))
         return Journal(**kept)
     except (ValueError, AttributeError, TypeError):

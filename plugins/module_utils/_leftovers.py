@@ -50,7 +50,7 @@ class Left(t.NamedTuple):
     detached: what of the veths is not as recorded, a sentence each. repair: TCP sockets. tables: of nftables, `family
     name`. chains: iptables programs that know a chain CRIU. links: superfluous ones.
     scratch: directories inside at which CRIU looks at a mount.
-    halted: tasks that stand still. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
+    halted: tasks that stand still and did not before the run. half_restored: tasks of a restore that came to no end. unsupervised: tasks of one that
     did, whose monitor has died since. cgroups: empty directories.
     missing: links that the image needs, path inside to inode. ghosts: files that CRIU makes on its way and removes.
     temporary: empty directories of CRIU's. ipv6: settings in the container's network that the hook of a restore has changed.
@@ -88,8 +88,8 @@ def of_running(journal: _journal.Journal, container: _container.Container, runne
         chains=chains,
         links=tuple(_link_remaps.left(pids)) if journal.action == "dump" else (),
         scratch=tuple(_scratch_mounts.find(init.pid)) if journal.action == "dump" else (),
-        halted=tuple(_halted(pids)),
         ipv6=_ipv6_settings.find(journal.work) if journal.action == _journal.RESTORE else None,
+        halted=tuple(one for one in standing(pids) if inside(one.pid) not in journal.halted),
     )
 
 
@@ -324,7 +324,8 @@ def _firewall(init_pid: int, runner: _runner.Runner) -> tuple[tuple[str, ...], t
     return tuple(tables), tuple(chains)
 
 
-def _halted(pids: t.Iterable[int]) -> list[_container.Process]:
+def standing(pids: t.Iterable[int]) -> list[_container.Process]:
+    """Those of the processes that are stopped, by SIGSTOP or by a tracer."""
     found = []
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -333,3 +334,9 @@ def _halted(pids: t.Iterable[int]) -> list[_container.Process]:
             if one is not None and text[text.rindex(")") + 2] in "Tt":
                 found.append(one)
     return found
+
+
+def inside(pid: int) -> int:
+    """The pid of a process in its innermost namespace, or 0 where it is gone."""
+    words = re.findall(r"^NSpid:\s*([\d\t]+)$", _files.text_of(f"/proc/{pid}/status"), re.MULTILINE)
+    return int(words[0].split()[-1]) if words else 0

@@ -43,6 +43,7 @@ IPV6 = "ipv6"
 TELL = "tell"
 
 NOT_DONE = "could not do this"
+_LEFT = "left "
 
 # The kernel takes a network namespace apart after its last process has gone.
 _NAMESPACE_SECONDS = 10.0
@@ -129,7 +130,7 @@ def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
         found.append(
             Repair(
                 TELL,
-                f"left {task.command} (pid {task.pid}) of {name} alone, which stands still: look why, or send it SIGCONT",
+                f"{_LEFT}{task.command} (pid {task.pid}) of {name} alone, which stands still: look why, or send it SIGCONT",
             )
         )
     return found
@@ -137,7 +138,7 @@ def _while_it_runs(left: _leftovers.Left, name: str) -> list[Repair]:
 
 def unsupervised(left: _leftovers.Left, name: str) -> str:
     """A restored container that LXC does not know any more: it is alive, so it is nobody's to kill."""
-    return f"left {name} alone, which runs (pid {left.unsupervised[0].pid}) without LXC: its monitor has died since the restore"
+    return f"{_LEFT}{name} alone, which runs (pid {left.unsupervised[0].pid}) without LXC: its monitor has died since the restore"
 
 
 def carry_out(
@@ -156,6 +157,11 @@ def carry_out(
             why = exc.what if isinstance(exc, _errors.StasisError) else str(exc.strerror or exc)
             told.append(f"{NOT_DONE}: {one.line}: {why}")
     return told
+
+
+def unsettled(told: t.Iterable[str]) -> list[str]:
+    """Those of the lines that tell of something that is still not as it was."""
+    return [line for line in told if line.startswith((NOT_DONE, _LEFT))]
 
 
 def settle(journal: _journal.Journal, timeout: float, lxc_done: t.Callable[[], bool]) -> list[_container.Process]:

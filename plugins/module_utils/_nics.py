@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import typing as t
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _bridge_ports,
     _errors,
+    _iproute,
     _lxc_config,
     _nic_problems,
     _orphan_veths,
@@ -372,9 +372,7 @@ def _list(runner: _runner.Runner, argv: t.Sequence[str]) -> list[_nic_problems.L
             "Check that the container still runs and that iproute2 is installed.",
         )
     try:
-        # Where there is nothing to list, iproute2 prints nothing at all, or one empty object.
-        # Not strict: `ip` prints control characters in names as they are.
-        return [entry for entry in json.loads(done.stdout.strip() or "[]", strict=False) if entry]
+        return _iproute.parse(done.stdout)
     except ValueError as exc:
         raise _errors.StasisError(
             f"`{' '.join(argv)}` did not answer in JSON.", "Install iproute2 4.18 or newer."

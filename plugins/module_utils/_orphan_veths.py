@@ -13,11 +13,10 @@ connection that was open when its process was killed is such a socket, for minut
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files, _nic_problems, _runner
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _iproute, _nic_problems, _runner
 
 
 def among(
@@ -87,7 +86,7 @@ def _pairs(path: str, runner: _runner.Runner) -> list[tuple[int, int]] | None:
 
 def _links(text: str) -> list[_nic_problems.Link]:
     with contextlib.suppress(ValueError):
-        return [link for link in json.loads(text) if "ifname" in link]
+        return [link for link in _iproute.parse(text) if "ifname" in link]
     return []
 
 

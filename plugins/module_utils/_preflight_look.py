@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
+    _files,
     _findings,
     _host,
     _preflight_container,
@@ -56,6 +57,7 @@ def gather(
         host_mounts=tuple(_proc.mounts(_read(f"{proc}/self/mountinfo"))),
         mount_ids=frozenset(look.mounts),
         cgroup_files=look.cgroup_files,
+        nested_mounts=look.nested_mounts,
         own_namespaces=_namespaces(f"{proc}/self"),
         unix=tuple(_unix(runner, tasks, proc)) if sockets else (),
         unread=_unread(tasks, proc) if sockets else {},
@@ -105,7 +107,7 @@ def _watched(task: _proc.Task) -> set[int]:
 
 class _Look:
     """One pass over the processes. mounts: of every mount namespace met so far, by their ids.
-    cgroup_files: as in Facts."""
+    cgroup_files, nested_mounts: as in Facts."""
 
     def __init__(self, proc: str, init: int, mounts: dict[int, _proc.Mount], own_mount: str) -> None:
         self.proc = proc
@@ -113,6 +115,7 @@ class _Look:
         self.mounts = mounts
         self.own_mount = own_mount
         self.cgroup_files: dict[str, str] = {}
+        self.nested_mounts: dict[str, tuple[_proc.Mount, ...]] = {}
         self._mount_namespaces = {own_mount}
         self._visible: dict[tuple[str, int, int], bool] = {}
         self._protocols: dict[str, str] = {}
@@ -129,7 +132,9 @@ class _Look:
         namespaces = _namespaces(top)
         if namespaces.get("mnt", "") not in self._mount_namespaces:
             self._mount_namespaces.add(namespaces.get("mnt", ""))
-            for one in _proc.mounts(_read(f"{top}/mountinfo")):
+            nested = _proc.mounts(_read(f"{top}/mountinfo"))
+            self.nested_mounts[namespaces.get("mnt", "")] = tuple(nested)
+            for one in nested:
                 self.mounts[one.number] = one
                 if one.type == "cgroup2" and one.root.endswith(_CGROUP_FILE):
                     self.cgroup_files[namespaces.get("mnt", "")] = one.target
@@ -272,7 +277,7 @@ def _unread(tasks: t.Sequence[_proc.Task], proc: str) -> dict[int, int]:
 
 
 def _lock_holders(text: str) -> t.Iterator[int]:
-    for line in text.splitlines():
+    for line in _files.lines(text):
         # `1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF`, and ` ->` after the number for one that waits.
         fields = line.replace("->", " ").split()
         if len(fields) > 4 and fields[4].isdigit():
@@ -305,7 +310,7 @@ def _mentions(path: str, word: bytes) -> bool:
 
 
 def _values(path: str) -> dict[str, int]:
-    rows = (line.split() for line in _read(path).splitlines())
+    rows = (line.split() for line in _files.lines(_read(path)))
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
 
 
@@ -378,4 +383,4 @@ def _read(path: str, directory: int | None = None, *, small: bool = False) -> st
         return ""
     finally:
         os.close(number)
-    return b"".join(parts).decode("utf-8", "replace")
+    return _files.decoded(b"".join(parts))

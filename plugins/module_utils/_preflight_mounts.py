@@ -15,7 +15,7 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _incoming, _proc
 
 # Read: fstypes[] in CRIU's filesystems.c; hugetlbfs comes from --enable-fs.
 _MADE_AGAIN = frozenset(
@@ -57,11 +57,49 @@ def check(facts: _findings.Facts, mapped: t.Container[str], enabled: t.Container
     tree = _Tree(mounts, frozenset(number for number, found in external.items() if found))
     found: list[_findings.Finding] = []
     for one in mounts:
+        found += _unreadable(one)
         if one.target != "/":
             found += _fault(tree, one, facts, enabled)
         if one.master:
             found += _sharing(tree, one)
     return found
+
+
+def unrestorable(facts: _findings.Facts) -> dict[str, str]:
+    """The mount namespaces other than init's that CRIU dumps and cannot restore, each with the target of a mount that is why.
+
+    CRIU makes one mount of a sharing group and copies the group from that to the others, in whatever namespace they are. The
+    kernel allows this only from a root that is above theirs (read: restore_one_sharing() in CRIU's mount-v2.c, do_set_group()
+    in the kernel's fs/namespace.c). A group that reaches out of the container is taken over from the host's mount instead. The
+    dump unmounts some of systemd's mounts, see _incoming, and LXC's terminals.
+    """
+    host = {number for one in facts.host_mounts for number in (one.shared, one.master)} - {0}
+    groups: dict[tuple[int, int], list[tuple[str, _proc.Mount]]] = {}
+    for namespace, mounts in {"": facts.mounts, **facts.nested_mounts}.items():
+        for one in mounts:
+            group = (one.shared, one.master)
+            if any(group) and not host & set(group) and one.target != _incoming.TARGET and one.type != "devpts":
+                groups.setdefault(group, []).append((namespace, one))
+    found: dict[str, str] = {}
+    for members in groups.values():
+        if not any(all(_below(one.root, top.root) for _name, one in members) for _name, top in members):
+            for namespace, one in members:
+                if namespace:
+                    found.setdefault(namespace, one.target)
+    return found
+
+
+def _unreadable(one: _proc.Mount) -> t.Iterator[_findings.Finding]:
+    """CRIU reads mountinfo by sscanf(), whose words end at white space that the kernel does not escape, and of what the
+    kernel does escape it does not know a line break (read: cure_path() in its proc_parse.c)."""
+    if set("\v\f\r") & set(one.source + one.options) or set("\v\f\r\n") & set(one.target + one.root):
+        yield _findings.Finding(
+            "mount",
+            _findings.BLOCKS,
+            one.target,
+            "There is a line break, carriage return, vertical tab or form feed in its name, which CRIU cannot read.",
+            "Unmount it, or mount it at another path.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

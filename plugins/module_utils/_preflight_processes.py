@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _preflight_mounts, _proc
 
 # CRIU restores several mount and network namespaces, and one of each other kind (read: CLONE_SUBNS in its namespaces.h).
 _ONE_ONLY = ("cgroup", "ipc", "pid", "time", "user", "uts")
@@ -118,6 +118,7 @@ def _namespaces(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
 
 def _partly_kept(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
     own = facts.own_namespaces
+    unrestorable = _preflight_mounts.unrestorable(facts)
     groups: dict[tuple[str, str], list[_proc.Task]] = {}
     for task in facts.tasks:
         for name in ("mnt", "net"):
@@ -135,14 +136,16 @@ def _partly_kept(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
                 "Where it is a service of systemd, set MemoryPressureWatch=off in its unit; else unmount it there.",
             )
         if name == "mnt":
-            yield _findings.Finding(
-                "nested-mount-namespace",
-                _findings.MAY_FAIL,
-                tasks[0].label + more,
-                "It lives in a mount namespace of its own; CRIU dumps that, but cannot restore every one.",
-                "Try a restore before you rely on it. Where that fails for a service of systemd, set PrivateTmp=, ProtectSystem=, "
-                "ProtectHome= and what else gives it one to no.",
-            )
+            if namespace in unrestorable:
+                yield _findings.Finding(
+                    "nested-mount-namespace",
+                    _findings.MAY_FAIL,
+                    tasks[0].label + more,
+                    f"It lives in a mount namespace of its own, whose {unrestorable[namespace]} shares its mounts with another "
+                    "directory of the same file system, which CRIU dumps but cannot restore.",
+                    f"Run `mount --make-private {unrestorable[namespace]}` in that namespace; for a service of systemd set the "
+                    "option that makes this mount to no.",
+                )
         else:
             yield _findings.Finding(
                 "nested-network-namespace",

@@ -12,7 +12,7 @@ import re
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _findings, _proc
 
 # What the kernel calls the protocols of the sockets that CRIU knows (read: dump_socket() in its sockets.c and
 # can_dump_ipproto() in its sk-inet.c).
@@ -47,7 +47,7 @@ _PTMX, _PTS, _CTTY = (5, 2), 136, (5, 0)
 def unix_sockets(text: str) -> list[_findings.UnixSocket]:
     """The sockets in the output of `ss -H -x -a -n -e`. Lines in another form are left out."""
     found = []
-    for line in text.splitlines():
+    for line in _files.lines(text):
         match = _SS.match(line)
         if match:
             kind, state, queued, _name, inode, peer, shut, peers = match.groups()
@@ -58,19 +58,19 @@ def unix_sockets(text: str) -> list[_findings.UnixSocket]:
 
 def unread_netlink(text: str) -> dict[int, int]:
     """Bytes that wait to be read, by inode, in the text of /proc/PID/net/netlink."""
-    rows = [line.split() for line in text.splitlines()[1:]]
+    rows = [line.split() for line in _files.lines(text)[1:]]
     return {int(row[9]): int(row[4]) for row in rows if len(row) > 9 and row[4] != "0"}
 
 
 def unaccepted(text: str) -> int:
     """Connections that wait to be accepted, in the text of /proc/PID/net/tcp or tcp6."""
-    rows = [line.split() for line in text.splitlines()[1:]]
+    rows = [line.split() for line in _files.lines(text)[1:]]
     return sum(int(row[4].partition(":")[2], 16) for row in rows if len(row) > 4 and row[3] == "0A")
 
 
 def connected(text: str) -> set[int]:
     """Inodes of the sockets that have a connection, in the text of /proc/PID/net/tcp or tcp6."""
-    rows = [line.split() for line in text.splitlines()[1:]]
+    rows = [line.split() for line in _files.lines(text)[1:]]
     return {int(row[9]) for row in rows if len(row) > 9 and row[3] not in _UNCONNECTED} - {0}
 
 

@@ -12,6 +12,8 @@ import re
 import typing as t
 from dataclasses import dataclass, field
 
+from ansible_collections.stasis.lxc.plugins.module_utils import _files
+
 # How the kernel marks a file in /proc that has lost the name it was opened by.
 DELETED = " (deleted)"
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "time_for_children", "user", "uts")
@@ -111,10 +113,10 @@ class Mount:
 def status(text: str) -> dict[str, str]:
     """The fields of /proc/PID/status or of an fdinfo; of a name that comes twice the first."""
     found: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in _files.lines(text):
         name, colon, value = line.partition(":")
         if colon:
-            found.setdefault(name, value.strip())
+            found.setdefault(name, value.strip(" \t"))
     return found
 
 
@@ -149,7 +151,7 @@ def task(pid: int, text: str) -> Task:
 def mounts(text: str) -> list[Mount]:
     """The mounts in the text of a mountinfo."""
     found = []
-    for line in text.splitlines():
+    for line in _files.lines(text):
         before, separator, after = line.partition(" - ")
         fields, tail = before.split(" "), after.split(" ")
         if not separator or len(fields) < 6 or len(tail) < 2:
@@ -183,7 +185,7 @@ def unusual_mappings(text: str) -> list[Mapping]:
     if not _UNUSUAL.search(text):
         return []
     found = []
-    for line in text.splitlines():
+    for line in _files.lines(text):
         fields = line.split(None, 5)
         if len(fields) == 6 and _UNUSUAL.search(fields[5]) and not _KERNEL_FILES.match(fields[5]):
             found.append(Mapping(int(fields[0].partition("-")[0], 16), fields[5]))

@@ -157,8 +157,8 @@ def lazy(runner: _runner.Runner, criu: str) -> bool:
     return runner.run(_criu_command.check_feature(criu, "uffd-noncoop"), timeout=30).rc == 0
 
 
-def failure(wanted: _argspec.Wanted, prover: Prover, proof: Verdict, fate: str, **data: t.Any) -> _errors.StasisError:
-    """The error of a dump whose image could not be restored on trial. fate: what has become of the container."""
+def failure(wanted: _argspec.Wanted, prover: Prover, proof: Verdict, **data: t.Any) -> _errors.StasisError:
+    """The error of a dump whose image could not be restored on trial."""
     log = prover.log()
     said = _criu_run.hook_said(os.path.dirname(prover.log_path))
     diagnoses = _criu_run.diagnose(log, said)
@@ -170,7 +170,7 @@ def failure(wanted: _argspec.Wanted, prover: Prover, proof: Verdict, fate: str, 
         remedy += " If the restore needs what action_scripts do, which are not run on trial, set prove to false."
     return _attempts.RunError(
         f"{wanted.name} was not dumped, because the image could not be restored on trial. {cause}",
-        f"{fate} {remedy}",
+        remedy,
         diagnoses=diagnoses,
         as_before=False,
         log_path=log_path,

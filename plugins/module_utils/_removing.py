@@ -31,17 +31,19 @@ def remove(wanted: _argspec.Wanted, runner: _runner.Runner, *, check_mode: bool)
         recovered = _recover.recover(
             wanted.directory, wanted.name, wanted.lxc_path, None, act=not check_mode, runner=runner
         )
-    image = _situation.look(wanted, container, check_mode=check_mode)
-    stale = _situation.stale_reasons(container, image) if container else ["The container does not exist any more."]
-    plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)
-    result = _situation.result_of(plan, image, container)
+    with _result.after_recovery(recovered):
+        image = _situation.look(wanted, container, check_mode=check_mode)
+        stale = _situation.stale_reasons(container, image) if container else ["The container does not exist any more."]
+        plan = _plan_remove.plan_remove(container.state if container else "", image, wanted, stale)
+        result = _situation.result_of(plan, image, container)
+        with _result.kept(result):
+            if plan.action != _result.NONE and not check_mode:
+                _image.remove(wanted.directory)
+                if container and (image.manifest or {}).get("autostart_inhibited"):
+                    # What it was switched off for does not exist any more.
+                    _autostart.allow((image.manifest or {})["autostart_units"], container.config_path, runner)
     result.recovered = recovered
     result.changed = result.changed or bool(recovered)
-    if plan.action != _result.NONE and not check_mode:
-        _image.remove(wanted.directory)
-        if container and (image.manifest or {}).get("autostart_inhibited"):
-            # What it was switched off for does not exist any more.
-            _autostart.allow((image.manifest or {})["autostart_units"], container.config_path, runner)
     if plan.action != _result.NONE:
         result.checkpoint = {}
     return result

@@ -21,6 +21,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _cgroups,
     _container,
     _criu_command,
+    _criu_files,
     _criu_run,
     _criu_stats,
     _device_rules,
@@ -112,7 +113,7 @@ def restore(
         if done.rc != 0:
             # Where only lxc-checkpoint was killed, its monitor and CRIU go on.
             _mend.kill(_mend.settle(journal, wanted.timeout, lambda: _runs(runner, container)))
-    command = work.read("argv.ran").splitlines()
+    command = _files.lines(work.read("argv.ran"))
     state, init_pid = _container.query(runner, container.name, container.lxc_path)
     init = _container.process(init_pid) if init_pid else None
     # lxc-checkpoint can fail after its monitor has taken over.
@@ -195,6 +196,7 @@ def _begin(
         units=tuple(manifest.get("autostart_units", ())),
         fresh=order.fresh,
         consumed=len(image.consumed),
+        halted=tuple(_criu_files.stopped(image.path)),
         links=_link_remaps.inodes(manifest.get("open_files") or {}, container.rootfs.backing),
     )
     _journal.begin(container.name, container.lxc_path, journal)
@@ -252,7 +254,7 @@ def _write_rcfile(container: _container.Container, order: RestoreOrder, work: _w
     """The container's configuration with the names of its veths, so that LXC knows them (lxc-info: Link), with a
     directory instead of an overlay, and with what cuts off a container that dies of the death of CRIU."""
     with open(container.config_path, encoding="utf-8", errors="surrogateescape") as stream:
-        lines = _autostart.without_block(stream.read()).splitlines()
+        lines = _files.lines(_autostart.without_block(stream.read()))
     if order.overlay:
         # liblxc binds this to the place of the root, where the launcher then mounts the overlay.
         lines.append(f"lxc.rootfs.path = dir:{container.rootfs.backing}")
@@ -313,7 +315,7 @@ def _failure(
     diagnoses = _criu_run.diagnose(log, hook) or [
         one for one in _criu_run.diagnose(others, hook) if not (log and one.id == _diagnosis.NEVER_RAN)
     ]
-    launcher = work.read("launcher.error").splitlines()
+    launcher = _files.lines(work.read("launcher.error"))
     if done.timed_out:
         cause = f"It did not end within {wanted.timeout} s nor roll back within {wanted.kill_timeout} s more, and was killed."
     elif launcher:

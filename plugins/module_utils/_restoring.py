@@ -60,32 +60,33 @@ def restore(
     result = _situation.result_of(plan, image, container)
     if plan.action == _result.NONE:
         return result
-    _restorable.check_seal(wanted, image, ahead)
-    _records.check(image.path)
-    _restorable.check_writable(wanted, image)
-    order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
-    result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
-    result.notes += [NO_REBOOT, *_systemd.note((image.manifest or {}).get("init_name", ""), host.kernel)]
-    awaited = _interrupted.awaited_links(wanted, container) if check_mode else frozenset()
-    result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options, awaited)
-    _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
-    if check_mode:
+    with _result.kept(result):
+        _restorable.check_seal(wanted, image, ahead)
+        _records.check(image.path)
+        _restorable.check_writable(wanted, image)
+        order = replace(_restore_order(wanted, host, record, container, image), fresh=not stale)
+        result.command = [host.criu_path, "restore", *order.arguments("WORKDIR", wanted.directory)]
+        result.notes += [NO_REBOOT, *_systemd.note((image.manifest or {}).get("init_name", ""), host.kernel)]
+        awaited = _interrupted.awaited_links(wanted, container) if check_mode else frozenset()
+        result.warnings += _restorable.check_host(wanted, runner, host, container, image, order.options, awaited)
+        _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
+        if check_mode:
+            return result
+        if plan.stop_first:
+            _restore.stop(container, runner, wanted)
+
+        def once(attempt: int, seconds: int) -> _restore.Restored:
+            if attempt > 1:
+                _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
+            return _restore.restore(runner, container, image, replace(wanted, timeout=seconds), record, order)
+
+        restored, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
+        result.command = restored.command
+        result.stats = restored.stats
+        result.init_pid = restored.init.pid
+        result.log_path = restored.log_path
+        result.warnings += restored.warnings
         return result
-    if plan.stop_first:
-        _restore.stop(container, runner, wanted)
-
-    def once(attempt: int, seconds: int) -> _restore.Restored:
-        if attempt > 1:
-            _restorable.check_network(container, order.nics, runner, will_stop=plan.stop_first)
-        return _restore.restore(runner, container, image, replace(wanted, timeout=seconds), record, order)
-
-    restored, result.retried = _attempts.persist(once, retries=wanted.retries, timeout=wanted.timeout)
-    result.command = restored.command
-    result.stats = restored.stats
-    result.init_pid = restored.init.pid
-    result.log_path = restored.log_path
-    result.warnings += restored.warnings
-    return result
 
 
 def _restore_order(

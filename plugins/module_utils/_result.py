@@ -7,13 +7,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from dataclasses import dataclass, field
+
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors
 
 DUMP = "dump"
 RESTORE = "restore"
 REMOVE = "remove"
 NONE = "none"
+# Of a state that could not be found out.
+UNKNOWN = "unknown"
+ABSENT = "absent"
+NO_PID = -1
 
 
 @dataclass
@@ -21,18 +28,19 @@ class Result:
     """What the task answers.
 
     action: what was done, or in check mode would be: dump, restore, remove or none. state: the state of the
-    checkpoint directory afterwards. command: the argv that ran or would run. stats: CRIU's, times in µs. proof: what a trial
-    restore has shown, empty where none was made.
+    checkpoint directory afterwards. container_state: LXC's word for the container's, in lower case. command: the argv that
+    ran or would run. stats: CRIU's, times in µs. proof: what a trial restore has shown, empty where none was made.
     findings: of the preflight. diagnoses: on failure, the causes. retried: the tries before the last one.
     """
 
     changed: bool = False
     action: str = NONE
-    state: str = "absent"
+    state: str = UNKNOWN
+    container_state: str = UNKNOWN
     checkpoint: dict[str, t.Any] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
     stats: dict[str, int] = field(default_factory=dict)
-    init_pid: int = 0
+    init_pid: int = NO_PID
     log_path: str = ""
     log_errors: list[str] = field(default_factory=list)
     proof: dict[str, t.Any] = field(default_factory=dict)
@@ -49,6 +57,32 @@ class Result:
     def as_dict(self) -> dict[str, t.Any]:
         """For exit_json or fail_json; the warnings go their own way, through AnsibleModule.warn()."""
         return {key: value for key, value in vars(self).items() if key != "warnings"}
+
+
+# What an error takes along from a result that it cut short; the rest is looked at again.
+_KEPT = ("command", "findings", "stale_reasons", "warnings", "diff")
+
+
+@contextlib.contextmanager
+def kept(result: Result) -> t.Iterator[None]:
+    """Give what a result has so far to a StasisError that cuts it short, so that a failed task tells it too."""
+    try:
+        yield
+    except _errors.StasisError as exc:
+        for key in _KEPT:
+            exc.data.setdefault(key, getattr(result, key))
+        raise
+
+
+@contextlib.contextmanager
+def after_recovery(recovered: list[str]) -> t.Iterator[None]:
+    """Give a StasisError the lines about what was put right before it."""
+    try:
+        yield
+    except _errors.StasisError as exc:
+        exc.data["recovered"] = recovered + exc.data.get("recovered", [])
+        exc.data["changed"] = bool(recovered)
+        raise
 
 
 def situation(container: str, image: str) -> dict[str, str]:

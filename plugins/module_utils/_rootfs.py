@@ -94,9 +94,9 @@ def layers(spec: str) -> list[str]:
 def overlay_work(mountinfo: str) -> str:
     """The work directory of the overlay that a container has for its root, from its /proc/PID/mountinfo; "" where it
     has none. Pure."""
-    for line in mountinfo.splitlines():
+    for line in _files.lines(mountinfo):
         before, _separator, after = line.partition(" - ")
-        fields, tail = before.split(), after.split()
+        fields, tail = before.split(" "), after.split(" ")
         if len(fields) > 4 and fields[4] == "/" and len(tail) > 2 and tail[0] == "overlay":
             found = re.search(r"(?:^|,)workdir=([^,]*)", tail[2])
             return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), found.group(1)) if found else ""

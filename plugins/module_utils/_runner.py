@@ -15,7 +15,7 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
 
 
 class Completed(t.NamedTuple):
@@ -56,10 +56,8 @@ class SystemRunner:
         try:
             done = subprocess.run(  # pylint: disable=ansible-bad-function
                 list(argv),
-                input=stdin,
+                input=_files.encoded(stdin),
                 capture_output=True,
-                text=True,
-                errors="replace",
                 timeout=timeout,
                 env=clean_environment(),
                 check=False,
@@ -73,7 +71,9 @@ class SystemRunner:
                 f"{argv[0]} could not be started: {exc.strerror or exc}.",
                 "Install the package that provides it, or correct its path.",
             ) from exc
-        return Completed(tuple(argv), done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+        return Completed(
+            tuple(argv), done.returncode, _text(done.stdout), _text(done.stderr), time.monotonic() - started
+        )
 
 
 def run_to_files(
@@ -175,10 +175,9 @@ def _lives(group: int) -> bool:
 
 def _head(path: str, limit: int = 65536) -> str:
     with open(path, "rb") as stream:
-        return stream.read(limit).decode("utf-8", "replace")
+        return _files.decoded(stream.read(limit))
 
 
-def _text(value: str | bytes | None) -> str:
-    if value is None:
-        return ""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+def _text(value: bytes | None) -> str:
+    # Names of the container's stand in what programs say.
+    return _files.decoded(value or b"")

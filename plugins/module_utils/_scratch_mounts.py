@@ -29,7 +29,7 @@ _UMOUNT_NOFOLLOW = 8
 def find(init_pid: int, proc: str = "/proc") -> list[str]:
     """The directories, as paths inside; mounted or not."""
     found = set()
-    for line in _files.text_of(f"{proc}/{init_pid}/mountinfo").splitlines():
+    for line in _files.lines(_files.text_of(f"{proc}/{init_pid}/mountinfo")):
         found.add(line.split(" ")[4])
     found = {path for path in found if os.path.dirname(path) in _PLACES}
     for place in _PLACES:

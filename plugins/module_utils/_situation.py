@@ -68,12 +68,16 @@ def stale_reasons(container: _container.Container, image: _image.Image) -> list[
 
 def result_of(plan: _plan.Plan, image: _image.Image, container: _container.Container | None) -> _result.Result:
     """The result as the plan has it; what is done later completes it."""
+    runs = (
+        container is not None and container.init is not None and plan.after["container"] != _container.STOPPED.lower()
+    )
     return _result.Result(
         changed=plan.changed,
         action=plan.action,
         state=plan.state,
+        container_state=plan.after["container"] or _result.ABSENT,
         checkpoint=dict(image.manifest or {}),
-        init_pid=container.init.pid if container and container.init else 0,
+        init_pid=container.init.pid if runs and container and container.init else 0,
         stale_reasons=list(plan.stale_reasons),
         warnings=list(plan.warnings),
         diff={"before": dict(plan.before), "after": dict(plan.after)},

@@ -11,7 +11,7 @@ import ipaddress
 import sys
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _nics
+from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files, _nics
 
 Address = t.Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
@@ -49,7 +49,7 @@ def established(init_pid: int, *, proc: str = "/proc") -> list[Connection]:
 def parse(text: str) -> list[Connection]:
     """The connections that are not closed in the text of /proc/net/tcp or tcp6. Pure."""
     found = []
-    for line in text.splitlines()[1:]:
+    for line in _files.lines(text)[1:]:
         fields = line.split()
         if len(fields) < 4 or int(fields[3], 16) not in _ALIVE:
             continue

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 import typing as t
@@ -23,6 +22,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _criu_log,
     _files,
     _host,
+    _iproute,
     _manifest_rules,
     _nics,
     _rootfs,
@@ -167,7 +167,7 @@ def _inside_addresses(pid: int, runner: _runner.Runner) -> list[dict[str, str]]:
 def _host_addresses(runner: _runner.Runner) -> dict[str, str]:
     done = runner.run(["ip", "-j", "addr"])
     try:
-        links = json.loads(done.stdout) if done.rc == 0 else []
+        links = _iproute.parse(done.stdout) if done.rc == 0 else []
     except ValueError:
         links = []
     return {

@@ -42,7 +42,7 @@ def carry_out(
     trust = _restorable.trust(wanted.verify_key, runner)
     record, host = _prepared_host(wanted, runner)
     container, recovered = _interrupted.recover(wanted, runner, trust, act=not check_mode)
-    try:
+    with _result.after_recovery(recovered):
         if wanted.state == _argspec.CHECKPOINTED:
             from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointing
 
@@ -55,9 +55,6 @@ def carry_out(
             result = _restoring.restore(
                 wanted, runner, host, record, container, trust, check_mode=check_mode, ahead=ahead
             )
-    except _errors.StasisError as exc:
-        exc.data["recovered"] = recovered + exc.data.get("recovered", [])
-        raise
     result.recovered = recovered
     result.changed = result.changed or bool(recovered)
     return result

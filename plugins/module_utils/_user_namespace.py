@@ -99,7 +99,7 @@ def shut(directory: str) -> None:
 
 def mount(directory: str, root: int) -> int:
     """A descriptor of a mount of the directory, at no path, in which root's files are the mapped root's."""
-    tree = _call(_OPEN_TREE, _AT_FDCWD, directory.encode(), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(directory), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
         with _namespace(root) as namespace:
             attributes = struct.pack("=QQQQ", _READ_ONLY | _IDMAP, 0, 0, namespace)

@@ -67,7 +67,7 @@ def read_text(path: str, limit: int = 64 << 20) -> str:
     """The first `limit` bytes of a text file, or "" where it cannot be read."""
     try:
         with open(path, "rb") as stream:
-            return stream.read(limit).decode("utf-8", "replace")
+            return _files.decoded(stream.read(limit))
     except OSError:
         return ""
 
@@ -114,7 +114,7 @@ def _prune(base: str, keep: int, own: int) -> None:
 
 def key(name: str, lxc_path: str) -> str:
     """A file name for a container: the same name may exist below several lxc_paths."""
-    return f"{name}-{hashlib.sha256(lxc_path.encode()).hexdigest()[:8]}"
+    return f"{name}-{hashlib.sha256(os.fsencode(lxc_path)).hexdigest()[:8]}"
 
 
 @contextlib.contextmanager

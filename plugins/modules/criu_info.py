@@ -170,7 +170,7 @@ install_record:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import _criu_info, _errors, _runner
+from ansible_collections.stasis.lxc.plugins.module_utils import _answer, _criu_info, _errors, _runner
 
 
 def main() -> None:
@@ -185,11 +185,10 @@ def main() -> None:
     try:
         info = _criu_info.gather(_runner.SystemRunner(), module.params["criu_path"], module.params["features"])
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **exc.data)
+        _answer.refuse(module, exc)
     result = asdict(info)
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(changed=False, **result)
+    warnings = result.pop("warnings")
+    _answer.give(module, {"changed": False, **result}, warnings, texts=("check_output",))
 
 
 if __name__ == "__main__":

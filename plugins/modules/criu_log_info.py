@@ -132,7 +132,7 @@ transient:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import _criu_log_info, _errors
+from ansible_collections.stasis.lxc.plugins.module_utils import _answer, _criu_log_info, _errors
 
 
 def main() -> None:
@@ -141,8 +141,8 @@ def main() -> None:
     try:
         info = _criu_log_info.gather(module.params["path"])
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **exc.data)
-    module.exit_json(changed=False, **asdict(info))
+        _answer.refuse(module, exc)
+    _answer.give(module, {"changed": False, **asdict(info)})
 
 
 if __name__ == "__main__":

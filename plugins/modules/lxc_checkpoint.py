@@ -378,19 +378,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 action:
-  description: What was done, or in check mode would be.
+  description: What was done, or in check mode would be, V(dump), V(restore), V(remove) or V(none). V(none) on failure.
   returned: always
   type: str
   sample: dump
 state:
-  description: State of the checkpoint afterwards, V(absent) or V(sealed).
+  description:
+    - State of the checkpoint afterwards, V(absent) or V(sealed); in check mode the state that it would have.
+    - On failure the state that it has, which was looked at again, so that a C(rescue) can decide by it. It can then be also
+      V(damaged), V(foreign) for a directory that is no checkpoint, V(staging), V(committed), V(untrusted) for one that
+      O(verify_key) does not speak for, and V(unknown) where the parameters were refused or it could not be found out.
   returned: always
   type: str
   sample: sealed
+container_state:
+  description:
+    - State of the container afterwards, LXC's word in lower case, or V(absent); in check mode the state that it would have.
+    - On failure the state that it has, which was looked at again; V(unknown) where the parameters were refused or it could not
+      be found out.
+  returned: always
+  type: str
+  sample: running
 checkpoint:
   description:
     - The manifest of the checkpoint, with RV(checkpoint.generation), RV(checkpoint.nics), RV(checkpoint.options),
-      RV(checkpoint.versions) and RV(checkpoint.files). Before a dump in check mode the older one.
+      RV(checkpoint.versions) and RV(checkpoint.files). Before a dump in check mode the older one. On failure that of the
+      checkpoint that is there, empty where there is none whose manifest can be believed.
   returned: always
   type: dict
   contains:
@@ -445,7 +458,9 @@ stats:
     freezing_time: 412
     frozen_time: 71022
 init_pid:
-  description: Process id of the container's init on the host, V(0) where it does not run.
+  description:
+    - Process id of the container's init on the host, V(0) where it does not run; before a restore in check mode the present one.
+    - On failure the one that it has, V(-1) where RV(container_state=unknown).
   returned: always
   type: int
 log_path:
@@ -556,7 +571,7 @@ rc:
   returned: always
   type: int
 stale_reasons:
-  description: Why the checkpoint is not fresh, a sentence each. Empty if it is.
+  description: Why the checkpoint is not fresh, a sentence each. Empty if it is, or if there is none. On failure as it is now.
   returned: always
   type: list
   elements: str
@@ -590,19 +605,24 @@ def main() -> None:
     """Hand the parameters over, and the result back."""
     kept = _kept_code.use()
     # Here, so that their compiled code is found.
-    from ansible_collections.stasis.lxc.plugins.module_utils import _argspec, _checkpoint, _errors, _result, _runner
+    from ansible_collections.stasis.lxc.plugins.module_utils import (
+        _answer,
+        _argspec,
+        _checkpoint,
+        _errors,
+        _result,
+        _runner,
+    )
 
     module = AnsibleModule(argument_spec=_argspec.argument_spec(), supports_check_mode=True)
     try:
         result = _checkpoint.run(module.params, _runner.SystemRunner(), check_mode=module.check_mode)
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **{**_result.Result().as_dict(), **exc.data})
+        _answer.refuse(module, exc, _result.Result().as_dict(), exc.data.pop("warnings", []))
     # A refusal writes nothing.
     if not module.check_mode:
         kept.keep()
-    for warning in result.warnings:
-        module.warn(warning)
-    module.exit_json(**result.as_dict())
+    _answer.give(module, result.as_dict(), result.warnings)
 
 
 if __name__ == "__main__":

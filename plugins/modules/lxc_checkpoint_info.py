@@ -66,6 +66,8 @@ checkpoints:
       description:
         - V(sealed), V(staging) or V(committed) where a run was interrupted, V(damaged), or V(untrusted) where it is not signed
           with O(verify_key).
+        - V(damaged) also where the directory cannot be read or its records cannot be understood; the other checkpoints are
+          listed all the same.
       type: str
     container:
       description: Name of the container.
@@ -103,7 +105,7 @@ checkpoints:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _listing, _restorable, _runner
+from ansible_collections.stasis.lxc.plugins.module_utils import _answer, _errors, _listing, _restorable, _runner
 
 
 def main() -> None:
@@ -124,8 +126,8 @@ def main() -> None:
             trust=_restorable.trust(module.params["verify_key"] or "", _runner.SystemRunner()),
         )
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **exc.data)
-    module.exit_json(changed=False, checkpoints=checkpoints)
+        _answer.refuse(module, exc)
+    _answer.give(module, {"changed": False, "checkpoints": checkpoints})
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ criu_version:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _preflight, _runner
+from ansible_collections.stasis.lxc.plugins.module_utils import _answer, _errors, _preflight, _runner
 
 
 def main() -> None:
@@ -248,8 +248,8 @@ def main() -> None:
     try:
         report = _preflight.run(module.params, _runner.SystemRunner())
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **exc.data)
-    module.exit_json(changed=False, **asdict(report))
+        _answer.refuse(module, exc)
+    _answer.give(module, {"changed": False, **asdict(report)})
 
 
 if __name__ == "__main__":

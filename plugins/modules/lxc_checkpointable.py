@@ -224,7 +224,7 @@ diff:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.stasis.lxc.plugins.module_utils import _checkpointable, _errors, _runner
+from ansible_collections.stasis.lxc.plugins.module_utils import _answer, _checkpointable, _errors, _runner
 
 
 def main() -> None:
@@ -233,8 +233,8 @@ def main() -> None:
     try:
         report = _checkpointable.run(module.params, _runner.SystemRunner(), check_mode=module.check_mode)
     except _errors.StasisError as exc:
-        module.fail_json(msg=exc.message, **exc.data)
-    module.exit_json(**asdict(report))
+        _answer.refuse(module, exc)
+    _answer.give(module, asdict(report), texts=("diff",))
 
 
 if __name__ == "__main__":

@@ -107,13 +107,7 @@ def answer(cell: Cell) -> Words:
             "dump",
             f"CRIU ended with -{cell.signal.value} after the image was committed and the container had stopped",
         )
-    out = NETWORK in promised(cell)
-    state = (
-        "The container is RUNNING, but not as before. eth0: the bridge of "
-        if out
-        else "The container runs on as before"
-    )
-    return (f"was not dumped. CRIU ended with -{cell.signal.value}", state)
+    return (f"was not dumped. CRIU ended with -{cell.signal.value}", "The container runs on as before")
 
 
 def unsaid(cell: Cell, outcome: Outcome) -> list[str]:

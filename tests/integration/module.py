@@ -23,6 +23,7 @@ KEYS = {
     "changed",
     "action",
     "state",
+    "container_state",
     "checkpoint",
     "command",
     "stats",
@@ -35,7 +36,9 @@ KEYS = {
     "retried",
     "rc",
     "stale_reasons",
+    "notes",
     "recovered",
+    "diff",
 }
 
 
@@ -133,12 +136,27 @@ class Checkpoint:
         for answer in (guess, real):
             missing = KEYS - set(answer)
             assert not missing, f"the answer lacks {missing}: {answer}"
-        for key in ("failed", "msg", "changed", "action", "state", "stale_reasons", "diff"):
+        if real.get("failed"):
+            self.assert_true(real)
+        for key in ("failed", "msg", "changed", "action", "state", "container_state", "stale_reasons", "diff"):
             assert guess.get(key) == real.get(key), (
                 f"check mode said {key} {guess.get(key)!r}, and it came {real.get(key)!r}: "
                 f"{real.get('msg')} {real['log_errors']}"
             )
         return real
+
+    def assert_true(self, answer: Answer) -> None:
+        """What an answer says of container and checkpoint is so."""
+        if answer["container_state"] == "unknown":
+            assert answer["init_pid"] == -1, answer
+            return
+        state, pid, _start = self.container.life() if self.container.config.exists() else ("absent", 0, 0)
+        assert (answer["container_state"], answer["init_pid"]) == (state.lower(), pid), answer
+        assert answer["diff"]["after"] == {"container": state.lower(), "checkpoint": answer["state"]}
+        manifest = self.directory / "manifest.json"
+        assert (answer["state"] == "absent") == (not os.path.lexists(self.directory)), answer
+        if answer["state"] == "sealed":
+            assert answer["checkpoint"]["checksum"] == json.loads(manifest.read_text())["checksum"]
 
     def checkpointed(self, **options: t.Any) -> Answer:
         """state=checkpointed, which must work; a failure shows the module's message."""

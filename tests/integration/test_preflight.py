@@ -195,7 +195,7 @@ def test_connection_in_flight(pre: Pre) -> None:
 LOSSES = {
     "automount point": ("autofs", [], "autofs"),
     "fanotify of a file system": ("fanotify-fs", ["/tmp"], "fanotify"),
-    "nested mount namespace": ("namespace", ["mnt"], "nested-mount-namespace"),
+    "nested mount namespaces that share": ("namespace-roots", [], "nested-mount-namespace"),
     "nested network namespace": ("namespace", ["net"], "nested-network-namespace"),
 }
 

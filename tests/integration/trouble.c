@@ -646,6 +646,32 @@ static void namespaces(void)
     stay();
 }
 
+/*
+ * Two mount namespaces as systemd makes them for services: a mount in each receives from the same file system, but from another
+ * directory of it.
+ */
+static void namespace_roots(void)
+{
+    need(mount("x", "/run", "tmpfs", 0, "size=64k"), "tmpfs");
+    need(mount(NULL, "/run", NULL, MS_SHARED, NULL), "shared");
+    for (int i = 0; i < 2; i++) {
+        const char *from = i ? "/run/a" : "/run/b";
+
+        need(mkdir(from, 0700), "mkdir");
+        if (fork() == 0) {
+            need(unshare(CLONE_NEWNS), "unshare");
+            need(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL), "slave");
+            need(mount(from, "/root", NULL, MS_BIND, NULL), "bind");
+            if (*argument)
+                need(mount(NULL, "/root", NULL, MS_PRIVATE, NULL), "private");
+            need(mount(NULL, "/run", NULL, MS_SHARED, NULL), "shared");
+            for (;;)
+                pause();
+        }
+    }
+    stay();
+}
+
 static void zombie(void)
 {
     if (fork() == 0)
@@ -771,6 +797,7 @@ static const struct {
     {"bind-orphan", bind_orphan},
     {"overlay", overlay},
     {"namespace", namespaces},
+    {"namespace-roots", namespace_roots},
     {"zombie", zombie},
     {"zombie-leader", zombie_leader},
     {"traced", traced},

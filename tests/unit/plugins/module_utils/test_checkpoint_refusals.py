@@ -11,7 +11,7 @@ import typing as t
 from dataclasses import replace
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _container, _host, _install_record
+from ansible_collections.stasis.lxc.plugins.module_utils import _container, _directory, _host, _image, _install_record
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
 from ansible_collections.stasis.lxc.tests.unit.support.house import HOST, House, build
 from ansible_collections.stasis.lxc.tests.unit.support.make import write
@@ -78,8 +78,23 @@ def test_directory_is_checked_before_anything_is_observed(house: House) -> None:
     def never(*_arguments: t.Any) -> t.NoReturn:
         raise AssertionError("observed too early")
 
+    checked: list[str] = []
+    check, observe = _directory.check, _container.observe
+
+    def checking(path: str) -> None:
+        checked.append(path)
+        check(path)
+
+    def observing(*arguments: t.Any) -> t.Any:
+        assert checked, "observed too early"
+        return observe(*arguments)
+
     house.monkeypatch.setattr(_install_record, "read", never)
-    house.monkeypatch.setattr(_container, "observe", never)
+    house.monkeypatch.setattr(_image, "look", never)
+    house.monkeypatch.setattr(_directory, "check", checking)
+    house.monkeypatch.setattr(_container, "observe", observing)
     for state in ("checkpointed", "restored", "absent"):
-        with pytest.raises(StasisError, match="above directory"):
+        checked.clear()
+        with pytest.raises(StasisError, match="above directory") as refusal:
             house.run(check_mode=True, state=state, directory="/tmp/web1")
+        assert refusal.value.data["state"] == "unknown"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,24 @@ def test_flipped_bits_never_crash(image: Path, name: str) -> None:
 
 def test_image_without_files_has_none(tmp_path: Path) -> None:
     assert _criu_files.read(os.fspath(tmp_path)) == []
+
+
+def core(path: Path, *, thread: bool = False, state: int = 1) -> None:
+    """A core image as CRIU writes it: a task has a `tc` (3) with its state (1), a thread has none."""
+    entry = b"\x08\x01" + (b"" if thread else b"\x1a\x02\x08" + bytes([state]))
+    path.write_bytes(struct.pack("<III", 0x54564319, 0x55053847, len(entry)) + entry)
+
+
+def test_tasks_that_were_stopped_are_known_by_their_state(tmp_path: Path) -> None:
+    core(tmp_path / "core-1.img")
+    core(tmp_path / "core-7.img", state=3)
+    core(tmp_path / "core-8.img", thread=True)
+    core(tmp_path / "core-9.img", state=6)
+    core(tmp_path / "core-x.img", state=3)
+    assert _criu_files.stopped(os.fspath(tmp_path)) == [7]
+
+
+def test_core_image_that_is_cut_names_nobody(tmp_path: Path) -> None:
+    core(tmp_path / "core-7.img", state=3)
+    (tmp_path / "core-8.img").write_bytes(b"\x19")
+    assert _criu_files.stopped(os.fspath(tmp_path)) == []

@@ -295,3 +295,12 @@ def test_image_that_an_interrupted_restore_left_open_to_the_group_root_is_shut(
     host.begin(RESTORE, "(1) nothing ran\n")
     host.recover(act=act)
     assert os.stat(host.directory).st_mode & 0o777 == mode
+
+
+def test_what_was_done_before_a_refusal_is_told_with_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.begin(RESTORE)
+    monkeypatch.setattr(_interrupted, "_wait", lambda *_arguments, **_more: ["waited for the restore"])
+    host.left = Left(unsupervised=(Process(7, 1, "init"),))
+    with pytest.raises(StasisError) as refusal:
+        host.recover()
+    assert (refusal.value.data["recovered"], refusal.value.data["changed"]) == (["waited for the restore"], True)

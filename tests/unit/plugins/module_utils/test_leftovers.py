@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import typing as t
 from pathlib import Path
@@ -310,3 +311,27 @@ def test_many_names_of_a_log_do_not_fill_the_memory(tmp_path: Path) -> None:
     found = _leftovers.telling_lines(write(str(tmp_path / "restore.log"), names + UNLOCKED + TRAPPED))
     assert len(found.splitlines()) < 1100
     assert _leftovers.may_have_run(found)
+
+
+def test_only_what_did_not_stand_still_before_the_run_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleepers = [subprocess.Popen(["sleep", "100"]) for _ in range(2)]
+    try:
+        for one in sleepers:
+            os.kill(one.pid, signal.SIGSTOP)
+            os.waitpid(one.pid, os.WUNTRACED)
+        pids = [one.pid for one in sleepers]
+        assert [one.pid for one in _leftovers.standing([*pids, os.getpid()])] == pids
+        assert _leftovers.inside(os.getpid()) == os.getpid()
+        for name, found in (("detached", ()), ("_firewall", ((), ()))):
+            monkeypatch.setattr(_leftovers, name, lambda *_arguments, found=found: found)
+        monkeypatch.setattr(_leftovers._cgroups, "processes", lambda _cgroups: set(pids))
+        monkeypatch.setattr(_leftovers._tcp_repair, "find", lambda _pids: [])
+        before = tuple(map(_leftovers.inside, pids[:1]))
+        for action in (DUMP, RESTORE):
+            journal = Journal(action, "/srv/a", "/w", halted=before)
+            left = _leftovers.of_running(journal, container(init=Process(os.getpid(), 1)), StrictRunner())
+            assert [one.pid for one in left.halted] == pids[1:]
+    finally:
+        for one in sleepers:
+            one.kill()
+            one.wait()

@@ -198,3 +198,11 @@ def test_cgroups_that_have_gone_meanwhile_are_no_error(tmp_path: Path) -> None:
     there.mkdir()
     _mend._remove_cgroups([str(there), str(tmp_path / "gone")])
     assert not os.path.exists(there)
+
+
+def test_what_is_still_not_as_it_was_is_told_apart() -> None:
+    left = Left(halted=(TASK,), detached=("eth0: the bridge is none.",))
+    lines = [one.line for one in _mend.decide(left, "web1")]
+    failed = f"{_mend.NOT_DONE}: {lines[0]}: no"
+    assert _mend.unsettled(lines) == [lines[1]]
+    assert _mend.unsettled([failed, lines[1]]) == [failed, lines[1]]

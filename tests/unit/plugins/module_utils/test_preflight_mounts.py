@@ -102,3 +102,43 @@ def test_cgroups_in_a_namespace_of_their_own_and_not() -> None:
     host = "41 27 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"
     assert mounts(line, host="") == []
     assert mounts(line, host=host, own_namespaces={**OWN, "cgroup": INSIDE["cgroup"]}) == []
+
+
+def test_names_that_criu_cannot_read() -> None:
+    line = "300 92 0:70 / /mnt/{} rw - tmpfs x rw\n"
+    for name in ("a\rb", "a\vb", "a\fb", "a\\012b"):
+        [one] = mounts(line.format(name))
+        assert (one.severity, one.subject) == ("blocks", "/mnt/" + name.replace("\\012", "\n"))
+    for name in ("a\\040b", "a\\011b", "a\\134b", "a#b", "a\x1b\udcffb", "a\u2028b"):
+        assert mounts(line.format(name)) == []
+
+
+RUN = "310 92 0:80 / /run rw shared:9 - tmpfs x rw\n"
+
+
+def nested(*lines: str, host: str = "") -> dict[str, str]:
+    spaces = {f"mnt:[{number}]": tuple(_proc.mounts(text)) for number, text in enumerate(lines)}
+    found = facts(mounts=tuple(_proc.mounts(ROOT + RUN)), host_mounts=tuple(_proc.mounts(host)), nested_mounts=spaces)
+    return _preflight_mounts.unrestorable(found)
+
+
+def test_mount_namespaces_whose_mounts_share_with_other_directories() -> None:
+    first = "400 1 0:80 / /run rw shared:10 master:9 - tmpfs x rw\n401 1 0:80 /a /srv rw master:9 - tmpfs x rw\n"
+    second = first.replace("shared:10", "shared:11").replace("/a /srv", "/b /mnt")
+    assert nested(first, second) == {"mnt:[0]": "/srv", "mnt:[1]": "/mnt"}
+    assert nested(first) == {}
+    # One has a root above the other's, or both the same.
+    assert nested(first, second.replace("/b ", "/a/b ")) == {}
+    assert nested(first, second.replace("/b ", "/a ")) == {}
+    assert nested(first, second.replace("shared:11 ", "")) == {}
+    assert (
+        nested(first, second.replace(" master:9 - tmpfs x rw\n401", " - tmpfs x rw\n401").replace("rw master:9", "rw"))
+        == {}
+    )
+
+
+def test_mounts_that_the_dump_unmounts_or_the_host_has_are_no_trouble() -> None:
+    one = "401 1 0:80 /{} /run/systemd/incoming rw master:9 - tmpfs x rw\n"
+    assert nested(one.format("a"), one.format("b")) == {}
+    other = one.replace("/run/systemd/incoming", "/srv")
+    assert nested(other.format("a"), other.format("b"), host="20 1 0:80 / /x rw shared:9 - tmpfs x rw\n") == {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 from dataclasses import replace
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_processes
+from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_processes, _proc
 from ansible_collections.stasis.lxc.tests.unit.support.each import each
 from ansible_collections.stasis.lxc.tests.unit.support.facts import INSIDE, facts, process, words
 
@@ -34,7 +34,7 @@ def test_ordinary_processes_have_nothing() -> None:
         ({"namespaces": {**INSIDE, "uts": "uts:[3]"}}, [("nested-uts-namespace", "blocks")]),
         ({"namespaces": {**INSIDE, "pid": "pid:[3]"}, "session": 0}, [("nested-pid-namespace", "blocks")]),
         ({"namespaces": {**INSIDE, "uts": "uts:[1]"}}, []),
-        ({"namespaces": {**INSIDE, "mnt": "mnt:[3]"}}, [("nested-mount-namespace", "may fail")]),
+        ({"namespaces": {**INSIDE, "mnt": "mnt:[3]"}}, []),
         ({"namespaces": {**INSIDE, "net": "net:[3]"}}, [("nested-network-namespace", "may fail")]),
         ({"namespaces": {**INSIDE, "time_for_children": "time:[3]"}}, [("nested-time-namespace", "blocks")]),
     ],
@@ -44,17 +44,27 @@ def test_state_of_a_process(changes: dict[str, t.Any], expected: list[tuple[str,
     assert words(_preflight_processes.check(facts(one))) == expected
 
 
+# Two that receive from one file system, each in another directory of it: CRIU cannot restore them.
+SHARING = {
+    "mnt:[3]": tuple(_proc.mounts("401 1 0:80 /a /srv rw master:9 - tmpfs x rw\n")),
+    "mnt:[4]": tuple(_proc.mounts("402 1 0:80 /b /srv rw master:9 - tmpfs x rw\n")),
+}
+
+
 def test_many_processes_in_one_nested_mount_namespace_are_one_finding() -> None:
     nested = {**INSIDE, "mnt": "mnt:[3]"}
     tasks = [replace(process(), pid=pid, namespaces=nested) for pid in (5, 6, 7)]
-    [one] = _preflight_processes.check(facts(*tasks))
+    [one] = _preflight_processes.check(facts(*tasks, nested_mounts=SHARING))
+    assert words([one]) == [("nested-mount-namespace", "may fail")]
     assert one.subject.endswith("and 2 more")
+    assert "/srv" in one.what
+    assert "mount --make-private /srv" in one.remedy
 
 
 def test_file_of_a_cgroup_that_is_mounted_for_a_service_blocks() -> None:
     nested = replace(process(), namespaces={**INSIDE, "mnt": "mnt:[3]"})
     target = "/sys/fs/cgroup/system.slice/systemd-logind.service/memory.pressure"
     found = _preflight_processes.check(facts(nested, cgroup_files={"mnt:[3]": target, "mnt:[4]": "/elsewhere"}))
-    assert words(found) == [("cgroup-file-mount", "blocks"), ("nested-mount-namespace", "may fail")]
+    assert words(found) == [("cgroup-file-mount", "blocks")]
     assert target in found[0].what
     assert "MemoryPressureWatch=off" in found[0].remedy

@@ -88,8 +88,9 @@ def test_run_without_input_does_not_wait_for_one() -> None:
     assert SystemRunner().run(["/bin/cat"], timeout=10).stdout == ""
 
 
-def test_run_forgives_output_that_is_no_utf8() -> None:
-    assert SystemRunner().run([SH, "-c", r"printf '\377'"]).stdout == "\ufffd"
+def test_run_keeps_output_that_is_no_utf8() -> None:
+    assert SystemRunner().run([SH, "-c", r"printf '\377\r\n'"]).stdout == "\udcff\r\n"
+    assert SystemRunner().run([SH, "-c", "cat"], stdin="\udcff").stdout == "\udcff"
 
 
 def test_run_never_asks_a_shell() -> None:

@@ -59,11 +59,11 @@ def test_file_that_is_missing_reads_as_empty(safe_dir: str) -> None:
     assert _workspace.read_text(safe_dir) == ""
 
 
-def test_reading_is_bounded_and_forgives_bytes_that_are_no_utf8(safe_dir: str) -> None:
+def test_reading_is_bounded_and_keeps_bytes_that_are_no_utf8(safe_dir: str) -> None:
     work = _workspace.Workspace("web1", "dump", safe_dir)
     with open(work.file("log"), "wb") as stream:
         stream.write(b"ab\xff" + b"x" * 100)
-    assert work.read("log", 4) == "ab\ufffdx"
+    assert work.read("log", 4) == "ab\udcffx"
 
 
 def test_log_is_kept_under_its_own_name_and_a_missing_one_is_no_failure(safe_dir: str) -> None:
