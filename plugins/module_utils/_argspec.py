@@ -134,7 +134,7 @@ class Wanted:
     criu: _criu_command.CriuOptions
     set_options: frozenset[str]
     stop: bool
-    prove: bool
+    prove: bool | None
     overwrite: bool
     force: bool
     allow_stale: bool
@@ -152,6 +152,11 @@ class Wanted:
     timeout: int
     kill_timeout: int
     real_directory: str = ""
+
+    @property
+    def proves(self) -> bool:
+        """Whether the image is to be restored on trial: where nothing is said, if it stops the container."""
+        return self.stop if self.prove is None else self.prove
 
 
 def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
@@ -207,7 +212,7 @@ def wanted(params: t.Mapping[str, t.Any]) -> Wanted:
         ),
         set_options=frozenset(given),
         stop=value["stop"],
-        prove=value["stop"] if value["prove"] is None else value["prove"],
+        prove=value["prove"],
         overwrite=value["overwrite"],
         force=value["force"],
         allow_stale=value["allow_stale"],

@@ -169,11 +169,11 @@ def _dump_order(
     }
     _manifest.check_draft(draft)
     _cgroup_tree.check_names(container.cgroups)
-    unprovable = _proof.hindrance(container.nics, wanted.criu.criu_args) if wanted.prove else ""
+    unprovable = _proof.hindrance(container.nics, wanted.criu.criu_args) if wanted.proves else ""
     trial = None
-    if wanted.prove and not unprovable:
+    if wanted.proves and not unprovable:
         trial = replace(
-            _trial_order(wanted, host, record, container, runner),
+            _trial_order(wanted, host, record, container),
             ipv6=any(":" in one["address"] for one in draft["addresses"]),
         )
     return _dump.DumpOrder(tuple(argv), lock_method.by_hook, draft, plan.inhibit, yard, record.hook, trial, unprovable)
@@ -184,7 +184,6 @@ def _trial_order(
     host: _host.Host,
     record: _install_record.InstallRecord,
     container: _container.Container,
-    runner: _runner.Runner,
 ) -> _trial.Order:
     return _trial.Order(
         criu=host.criu_path,
@@ -199,5 +198,4 @@ def _trial_order(
         cgroups=container.cgroups,
         key=_workspace.key(wanted.name, wanted.lxc_path),
         root=_user_namespace.mapped_root(container.config.values("lxc.idmap")),
-        lazy=_proof.lazy(runner, host.criu_path),
     )

@@ -235,6 +235,13 @@ def cpuinfo(criu: str, action: str, images: str) -> list[str]:
     return [criu, "cpuinfo", action, "--no-default-config", "-D", images]
 
 
+def trial(criu: str, root: str, cgroup_roots: t.Sequence[str], options: CriuOptions, facts: RestoreFacts) -> list[str]:
+    """The argv of a `criu restore` without LXC. root: where the root file system is mounted. cgroup_roots: as of a dump."""
+    argv = [criu, "restore", "--root", root]
+    argv += [word for one in cgroup_roots for word in ("--cgroup-root", one)]
+    return [*argv, *restore(options, facts)]
+
+
 def lazy_pages(criu: str, images: str, work: str) -> list[str]:
     """The argv of `criu lazy-pages`, which hands out the memory of an image that is restored with --lazy-pages."""
     return [criu, "lazy-pages", "--no-default-config", "-D", images, "-W", work, "-o", "lazy-pages.log", "-v4"]

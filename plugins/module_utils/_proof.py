@@ -152,11 +152,6 @@ class Prover:
             _trial.clean(self._order)
 
 
-def lazy(runner: _runner.Runner, criu: str) -> bool:
-    """Whether this kernel can restore memory lazily."""
-    return runner.run(_criu_command.check_feature(criu, "uffd-noncoop"), timeout=30).rc == 0
-
-
 def failure(wanted: _argspec.Wanted, prover: Prover, proof: Verdict, **data: t.Any) -> _errors.StasisError:
     """The error of a dump whose image could not be restored on trial."""
     log = prover.log()

@@ -43,7 +43,7 @@ _UPPER_SIZE = "64m"
 _LAZY_BYTES = 64 << 20
 # A file that is opened for writing is copied into the upper layer whole. Larger ones get an empty one of their size instead.
 _STAND_IN_BYTES = 256 << 10
-_DAEMON_SECONDS = 5.0
+_DAEMON_SECONDS, _CHECK_SECONDS = 5.0, 60.0
 _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWPID = 0x00020000, 0x40000000, 0x20000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
@@ -59,7 +59,7 @@ class Order:
 
     images: the directory of the image. init_pid: of the container that it is made of. root: the host's uid of the
     container's root in a user namespace, or None. cgroups: the container's. key: a name for the trial's cgroups.
-    ipv6: the container has addresses of IPv6. lazy: this kernel can restore memory lazily.
+    ipv6: the container has addresses of IPv6.
     """
 
     criu: str
@@ -75,7 +75,6 @@ class Order:
     key: str
     root: int | None = None
     ipv6: bool = False
-    lazy: bool = False
 
 
 class Trial:
@@ -87,6 +86,7 @@ class Trial:
     def __init__(self, order: Order) -> None:
         self._order = order
         self._root = self._images = -1
+        self._lazy = False
 
     def prepare(self) -> None:
         """Take hold of the container's root file system, and make the cgroups and the pid namespace."""
@@ -100,6 +100,9 @@ class Trial:
         write(script, '#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != post-restore ] || { : >"${0%/*}/reached"; exit 1; }\n')
         os.chmod(script, 0o700)
         write(_file(order, "scripts"), script + "\n")
+        # What the kernel can do is not looked at while the container is frozen.
+        feature = _criu_command.check_feature(order.criu, "uffd-noncoop")
+        self._lazy = _start(feature, order, _runner.clean_environment()).wait(_CHECK_SECONDS) == 0
         remove_cgroups(order.key)
         for hierarchy in trial_cgroups(order.cgroups, order.key):
             os.mkdir(hierarchy.directory, 0o755)
@@ -131,7 +134,7 @@ class Trial:
         try:
             _check(_libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
             images, mounts = self._mounts()
-            lazy = order.lazy and _memory(images) > _LAZY_BYTES
+            lazy = self._lazy and _memory(images) > _LAZY_BYTES
             daemon = self._daemon(images) if lazy else None
         except (OSError, subprocess.SubprocessError) as exc:
             write(_file(order, "error"), str(exc))
@@ -147,9 +150,8 @@ class Trial:
             lazy=daemon is not None,
         )
         roots = _cgroups.criu_roots(trial_cgroups(order.cgroups, order.key))
-        argv = [order.criu, "restore", "--root", f"{_PLACE}/root"]
-        argv += [word for root in roots for word in ("--cgroup-root", root)]
-        argv += _criu_command.restore(replace(order.options, external_mounts=()), facts)
+        options = replace(order.options, external_mounts=())
+        argv = _criu_command.trial(order.criu, f"{_PLACE}/root", roots, options, facts)
         write(_file(order, "argv.ran"), "".join(f"{word}\n" for word in argv))
         try:
             return abs(_start(argv, order, self._environment()).wait(seconds))

@@ -233,8 +233,8 @@ class TestCgroups:
         commit = bench.images / "committed"
         done = bench.run("post-dump", **environment, STASIS_COMMIT=str(commit))
         assert done.returncode == 1
-        assert "in its name" in bench.said()
-        assert bench.said().count("\n") == 1
+        assert "in its name" in bench.refused()
+        assert bench.refused().count("\n") == 1
         assert not commit.exists()
 
     def test_line_break_that_continues_as_another_path_is_found(self, bench: Bench) -> None:

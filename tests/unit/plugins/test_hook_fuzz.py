@@ -146,7 +146,8 @@ def test_hook_does_with_records_of_nics_only_what_they_may_say(bench: Bench, tmp
         after = everything(tmp_path)
         changed = {path for path in after if after[path] != before.get(path)} - {
             str(bench.log),
-            f"{bench.work}/hook.log",
+            f"{bench.work}/hook.refused",
+            f"{bench.work}/hook.warnings",
         }
         nic = nics[0]
         port = {f"{bench.sysfs}/class/net/{nic.veth}/brport/{name}": value for name, value in nic.port.items()}
@@ -274,7 +275,7 @@ def test_every_name_of_a_cgroup_is_kept_as_it_is_or_refused(bench: Bench) -> Non
         if done.returncode:
             refused += 1
             assert not commit.exists()
-            assert bench.said().isprintable() or "\n" in bench.said()
+            assert bench.refused().isprintable() or "\n" in bench.refused()
             assert groups is None, "both refuse the same names"
             continue
         kept += 1

@@ -140,7 +140,7 @@ def acts_are_faked(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
     """CRIU and LXC do their work at once, and well."""
 
     def dump(_runner: object, _container: object, wanted: t.Any, order: _dump.DumpOrder, _locks: object) -> t.Any:
-        return {**order.draft, "stats": {"frozen_time": 5}, "files": {}, "size": 0}, []
+        return _dump.Dumped({**order.draft, "stats": {"frozen_time": 5}, "files": {}, "size": 0}, [], None)
 
     def restore(*arguments: t.Any) -> _restore.Restored:
         order = arguments[5]

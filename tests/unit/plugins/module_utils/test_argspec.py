@@ -19,6 +19,7 @@ STATES = ["checkpointed", "restored", "absent"]
 # A value of each option that is not its default.
 OTHER: dict[str, t.Any] = {
     "stop": True,
+    "prove": True,
     "overwrite": True,
     "force": True,
     "allow_stale": True,

@@ -345,7 +345,7 @@ def test_draft_of_a_dump_says_what_the_manifest_needs(house: House) -> None:
 
     def dump(_runner: object, _container: object, _wanted: object, order: _dump.DumpOrder, locks: object) -> t.Any:
         orders.append((order, locks))
-        return {**order.draft, "stats": {}}, ["A warning."]
+        return _dump.Dumped({**order.draft, "stats": {}}, ["A warning."], None)
 
     acts_are_faked(house.monkeypatch, house)
     house.monkeypatch.setattr(_dump, "dump", dump)

@@ -325,6 +325,7 @@ def test_only_what_did_not_stand_still_before_the_run_is_told_of(monkeypatch: py
         for name, found in (("detached", ()), ("_firewall", ((), ()))):
             monkeypatch.setattr(_leftovers, name, lambda *_arguments, found=found: found)
         monkeypatch.setattr(_leftovers._cgroups, "processes", lambda _cgroups: set(pids))
+        monkeypatch.setattr(_leftovers, "_shares_pids", lambda _pid: False)
         monkeypatch.setattr(_leftovers._tcp_repair, "find", lambda _pids: [])
         before = tuple(map(_leftovers.inside, pids[:1]))
         for action in (DUMP, RESTORE):

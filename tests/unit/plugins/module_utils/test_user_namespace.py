@@ -79,7 +79,7 @@ def test_the_group_root_is_let_in_only_while_a_restore_runs(
             raise OSError(22, "Invalid argument")
         return os.open(directory, os.O_RDONLY)
 
-    monkeypatch.setattr(_user_namespace, "_mount", mount)
+    monkeypatch.setattr(_user_namespace, "mount", mount)
     with contextlib.suppress(StasisError), _user_namespace.view(str(tmp_path), 100000):
         assert mounts
     assert seen == [{tmp_path.name: 0o710, "timens-0.img": 0o640, "pages-1.img": 0o600}]
