@@ -32,6 +32,7 @@ _FIRST_PIDFD = "4.1"
 _GHOST_LIMIT = 1 << 20
 _BLOCK = 512
 _INOTIFY = re.compile(r"^(?:inotify wd:|fanotify ino:).*?sdev:([0-9a-f]+)", re.MULTILINE)
+_THREAD_FILE = re.compile(r"/(\d+)/task/(\d+)(?:/|\Z)")
 # Where file handles cannot be opened again, or not by CRIU. On cgroup2 they can (kernfs, KERNFS_ROOT_SUPPORT_EXPORTOP).
 _NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
 
@@ -204,6 +205,8 @@ def _path(
         if not _given_terminal(one, options):
             yield _outside(one.link, subject)
         return
+    if one.file_system == "proc":
+        yield from _process_file(one, subject)
     if status is None:
         return
     if stat.S_ISCHR(status.st_mode):
@@ -218,6 +221,19 @@ def _path(
         )
     else:
         yield from _name(options, one.link, status, subject, one.visible)
+
+
+def _process_file(one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
+    match = _THREAD_FILE.search(one.link)
+    # CRIU opens files before it makes any thread but the first.
+    if match and match.group(1) != match.group(2):
+        yield _findings.Finding(
+            "thread-file",
+            _findings.BLOCKS,
+            subject,
+            f"It keeps {one.link}, a file of a thread, which CRIU dumps and cannot restore.",
+            "Stop the program first, mostly one that watches threads; files of /proc/PID itself are no trouble.",
+        )
 
 
 def _given_terminal(one: _proc.Descriptor, options: _findings.Options) -> bool:

@@ -25,7 +25,7 @@ class Descriptor:
     """One open descriptor. link: where /proc/PID/fd/NUMBER points. info: the text of its fdinfo where it matters.
 
     status: of what it points to, for paths only. protocol: the kernel's name for the protocol of a socket.
-    visible: None unless it was asked whether its path still leads to it.
+    visible: None unless it was asked whether its path still leads to it. file_system: its type, for paths on a known mount.
     """
 
     number: int
@@ -34,6 +34,7 @@ class Descriptor:
     status: os.stat_result | None = None
     protocol: str = ""
     visible: bool | None = None
+    file_system: str = ""
 
     @property
     def inode(self) -> int:
@@ -58,11 +59,21 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Timer:
+    """One POSIX timer. clock: the number of its clock. thread: the task it names with SIGEV_THREAD_ID, else 0."""
+
+    clock: int
+    thread: int = 0
+
+
+@dataclass(frozen=True)
 class Task:
     """One process. inside: its pid in the innermost namespace. session: its session there, 0 for one it cannot see.
 
     state: the letter in /proc/PID/stat. anonymous, shared: KiB. filters: how many seccomp filters it has; mode: of
-    seccomp. pending: mask of its signals. namespaces: name to `name:[inode]`.
+    seccomp. pending: mask of its signals. namespaces: name to `name:[inode]`. users, groups: real, effective and saved id.
+    size: of its address space in bytes. limits: the soft ones of setrlimit(), by their names in /proc/PID/limits. tids: its threads by their ids, and
+    inside_tids by those in the innermost namespace; both only where it has POSIX timers.
     """
 
     pid: int
@@ -80,6 +91,13 @@ class Task:
     namespaces: t.Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    size: int = 0
+    limits: t.Mapping[str, int] = field(default_factory=dict)
+    timers: tuple[Timer, ...] = ()
+    tids: frozenset[int] = frozenset()
+    inside_tids: frozenset[int] = frozenset()
 
     @property
     def label(self) -> str:
@@ -143,7 +161,26 @@ def task(pid: int, text: str) -> Task:
         filters=_number(fields, "Seccomp_filters"),
         anonymous=_number(fields, "RssAnon") + _number(fields, "VmSwap"),
         shared=_number(fields, "RssShmem"),
+        users=_ids(fields, "Uid"),
+        groups=_ids(fields, "Gid"),
+        size=_number(fields, "VmSize") * 1024,
     )
+
+
+_TIMER = re.compile(r"^notify: \w+/(\w+)\.(\d+)\nClockID: (-?\d+)$", re.MULTILINE)
+
+
+def timers(text: str) -> tuple[Timer, ...]:
+    """The POSIX timers in the text of /proc/PID/timers."""
+    return tuple(Timer(int(clock), int(number) if kind == "tid" else 0) for kind, number, clock in _TIMER.findall(text))
+
+
+_LIMIT = re.compile(r"^(Max [a-z -]+?)  +(\d+) ", re.MULTILINE)
+
+
+def limits(text: str) -> dict[str, int]:
+    """The soft limits in the text of /proc/PID/limits by the names there, such as `Max open files`; none that is unlimited."""
+    return {name: int(number) for name, number in _LIMIT.findall(text)}
 
 
 def mounts(text: str) -> list[Mount]:
@@ -199,6 +236,11 @@ def map_file(text: str, start: int) -> str:
 def _number(fields: t.Mapping[str, str], name: str) -> int:
     words = fields.get(name, "").split()
     return int(words[0]) if words else 0
+
+
+def _ids(fields: t.Mapping[str, str], name: str) -> frozenset[int]:
+    # Real, effective, saved, and the one for file systems, which no check of the kernel's here looks at.
+    return frozenset(int(word) for word in fields.get(name, "").split()[:3])
 
 
 def _last(text: str) -> int:

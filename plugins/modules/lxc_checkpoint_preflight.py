@@ -168,7 +168,8 @@ findings:
       type: str
       sample: descriptor
     severity:
-      description: V(blocks), V(may fail) or V(note).
+      description: V(blocks), V(may fail), V(loses) or V(note). What V(loses) is dumped and restored, and does not come back
+        as it was.
       type: str
       sample: blocks
     subject:
@@ -183,6 +184,10 @@ findings:
       description: What to do about it, in one line.
       type: str
       sample: Configure the program not to use io_uring, or stop it first.
+    grave:
+      description: Whether protection or correctness is lost, so that a checkpoint is refused as by what V(blocks).
+      type: bool
+      sample: false
 counts:
   description: How many findings there are of each severity.
   returned: success
@@ -190,6 +195,7 @@ counts:
   sample:
     blocks: 1
     may fail: 0
+    loses: 0
     note: 2
 containers:
   description: The same for each container.

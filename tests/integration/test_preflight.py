@@ -26,7 +26,7 @@ def pre(lxc: Factory, trouble: Path) -> Pre:
 def test_plain_container_is_ready_and_dumped(pre: Pre) -> None:
     answer = ready(pre, pre.start("nothing", network=True))
     assert answer["findings"] == []
-    assert answer["counts"] == {"blocks": 0, "may fail": 0, "note": 0}
+    assert answer["counts"] == {"blocks": 0, "may fail": 0, "loses": 0, "note": 0}
     assert "ready" in answer["summary"][0]
 
 
@@ -89,6 +89,12 @@ BLOCKS = {
     "automount without its master": ("autofs", ["x"], "autofs", "read end of the pipe"),
     "first thread ended": ("zombie-leader", [], "zombie-threads", "Zombies with threads"),
     "traced": ("traced", [], "traced", "Unseizable"),
+    "timer for the first of two threads": ("timer", ["first"], "timer", "Unable to convert the notify thread id"),
+    "timer for an ended thread": ("timer", ["ended"], "timer", "Unable to convert the notify thread id"),
+    "memory of another process": ("shared-address-space", [], "shared-address-space", "Can't make VM id"),
+    "no address space left": ("little-address-space", ["64"], "address-space", "Cannot allocate memory"),
+    "no descriptor left": ("few-descriptors", ["0"], "open-files", "Too many open files"),
+    "two descriptors left": ("few-descriptors", ["2"], "open-files", "Can't dump page with parasite"),
     **{
         f"nested {kind} namespace": ("namespace", [kind], f"nested-{kind}-namespace", "Can't dump nested")
         for kind in ("uts", "ipc", "pid", "user", "cgroup", "time")
@@ -177,6 +183,8 @@ RISKS = {
     "inotify on proc": ("inotify", ["/proc/1"], "inotify", "Can't dump that handle"),
     "inotify on sysfs": ("inotify", ["/sys/kernel"], "inotify", "Can't dump that handle"),
     "inotify on overlay": ("overlay", ["x"], "inotify", "Can't dump that handle"),
+    "Unix connection with data, not accepted": ("unix-queue", ["data"], "unix-in-flight", "Non-empty write queue"),
+    "Unix connection closed, not accepted": ("unix-queue", ["closed"], "unix-in-flight", "closed in-flight socket"),
     "uninterruptible": ("uninterruptible", [], "uninterruptible", "state D"),
 }
 

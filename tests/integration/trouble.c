@@ -38,6 +38,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -46,6 +47,7 @@
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef CLONE_NEWTIME
@@ -719,6 +721,190 @@ static void crowd(void)
     stay();
 }
 
+static volatile pid_t worker;
+static volatile int worker_ends;
+
+static void *works(void *unused)
+{
+    (void)unused;
+    worker = syscall(SYS_gettid);
+    while (!worker_ends)
+        usleep(1000);
+    return NULL;
+}
+
+static pthread_t work(void)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, works, NULL))
+        fail("pthread_create");
+    while (!worker)
+        usleep(1000);
+    return thread;
+}
+
+/* A POSIX timer for: the only thread, the first of two, the other one, one that ends; a clock of a thread, of one that ends. */
+static void timer(void)
+{
+    pthread_t thread = strcmp(argument, "only") == 0 ? pthread_self() : work();
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct itimerspec later = {.it_value = {.tv_sec = 1000000}};
+    clockid_t which = CLOCK_MONOTONIC;
+    timer_t made;
+
+    signal(SIGUSR1, SIG_IGN);
+    if (strncmp(argument, "clock", 5) == 0) {
+        pthread_getcpuclockid(thread, &which);
+    } else if (strcmp(argument, "signal") != 0) {
+        event.sigev_notify = SIGEV_THREAD_ID;
+        event._sigev_un._tid = strcmp(argument, "only") == 0 || strcmp(argument, "first") == 0 ? getpid() : worker;
+    }
+    need(timer_create(which, &event, &made), "timer_create");
+    need(timer_settime(made, 0, &later, NULL), "timer_settime");
+    if (strstr(argument, "ended")) {
+        worker_ends = 1;
+        pthread_join(thread, NULL);
+    }
+    stay();
+}
+
+static int shares(void *unused)
+{
+    (void)unused;
+    while (pause())
+        continue;
+    return 0;
+}
+
+/* A process with the memory of another one. */
+static void shared_address_space(void)
+{
+    static char stack[65536] __attribute__((aligned(16)));
+
+    need(clone(shares, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL), "clone");
+    stay();
+}
+
+static long kib_of_address_space(void)
+{
+    FILE *stream = fopen("/proc/self/statm", "r");
+    long pages;
+
+    if (!stream || fscanf(stream, "%ld", &pages) != 1)
+        fail("statm");
+    fclose(stream);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* A limit that leaves so many KiB of address space. */
+static void little_address_space(void)
+{
+    rlim_t limit;
+
+    kib_of_address_space();
+    limit = (kib_of_address_space() + atol(argument)) * 1024;
+    need(setrlimit(RLIMIT_AS, &(struct rlimit){limit, limit}), "setrlimit");
+    stay();
+}
+
+/* A limit that leaves so many descriptors. */
+static void few_descriptors(void)
+{
+    int next = need(dup(0), "dup");
+
+    close(next);
+    ready();
+    need(setrlimit(RLIMIT_NOFILE, &(struct rlimit){next + atoi(argument), next + atoi(argument)}), "setrlimit");
+    for (;;)
+        pause();
+}
+
+static void other_user(void)
+{
+    need(setresgid(1000, 1000, 1000), "setresgid");
+    ready();
+    need(setresuid(1000, 1000, 1000), "setresuid");
+    for (;;)
+        pause();
+}
+
+/* An open file of a thread: "first/NAME" or "other/NAME". */
+static void file_of_a_thread(void)
+{
+    char path[256];
+
+    work();
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", getpid(), strncmp(argument, "first/", 6) == 0 ? getpid() : worker,
+             strchr(argument, '/') + 1);
+    need(open(path, O_RDONLY), path);
+    stay();
+}
+
+/* The link-local address of eth0, once the kernel has found nobody else with it. */
+static struct sockaddr_in6 link_local_address(void)
+{
+    struct sockaddr_in6 found = {.sin6_family = AF_INET6, .sin6_port = htons(7006)};
+    char text[33], device[17];
+    unsigned int index, length, scope, flags;
+
+    for (;; usleep(100000)) {
+        FILE *stream = fopen("/proc/net/if_inet6", "r");
+
+        while (stream && fscanf(stream, "%32s %x %x %x %x %16s", text, &index, &length, &scope, &flags, device) == 6) {
+            if (strcmp(device, "eth0") || strncmp(text, "fe80", 4) || flags & 0x40)
+                continue;
+            for (int i = 0; i < 16; i++)
+                sscanf(text + 2 * i, "%2hhx", &found.sin6_addr.s6_addr[i]);
+            found.sin6_scope_id = index;
+            return found;
+        }
+        if (stream)
+            fclose(stream);
+    }
+}
+
+/* Sockets on the link-local address: TCP "connected", "connecting" to nobody, or "listening"; "udp". */
+static void link_local(void)
+{
+    struct sockaddr_in6 address = link_local_address();
+    int one = need(socket(AF_INET6, strcmp(argument, "udp") ? SOCK_STREAM : SOCK_DGRAM, 0), "socket");
+    int other = need(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), "socket");
+
+    if (strcmp(argument, "connecting") == 0) {
+        address.sin6_addr.s6_addr[15] ^= 1;
+        if (connect(other, (struct sockaddr *)&address, sizeof(address)) == 0 || errno != EINPROGRESS)
+            fail("connect");
+        stay();
+    }
+    need(bind(one, (struct sockaddr *)&address, sizeof(address)), "bind");
+    if (strcmp(argument, "udp") != 0)
+        need(listen(one, 5), "listen");
+    if (strcmp(argument, "connected") == 0) {
+        if (connect(other, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS)
+            fail("connect");
+        need(accept(one, NULL, NULL), "accept");
+    }
+    stay();
+}
+
+/* A connection to a Unix socket that is not accepted: "quiet", with "data", or "closed". */
+static void unix_queue(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/queue"};
+    int listener = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+    int client = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+
+    need(bind(listener, (struct sockaddr *)&name, sizeof(name)), "bind");
+    need(listen(listener, 5), "listen");
+    need(connect(client, (struct sockaddr *)&name, sizeof(name)), "connect");
+    if (strcmp(argument, "data") == 0)
+        need(write(client, "x", 1), "write");
+    if (strcmp(argument, "closed") == 0)
+        close(client);
+    stay();
+}
+
 static void nothing(void) { stay(); }
 
 static const struct {
@@ -777,6 +963,14 @@ static const struct {
     {"uninterruptible", uninterruptible},
     {"filtered", filtered},
     {"crowd", crowd},
+    {"link-local", link_local},
+    {"unix-queue", unix_queue},
+    {"timer", timer},
+    {"shared-address-space", shared_address_space},
+    {"little-address-space", little_address_space},
+    {"few-descriptors", few_descriptors},
+    {"other-user", other_user},
+    {"file-of-a-thread", file_of_a_thread},
 };
 
 int main(int argc, char **argv)

@@ -206,8 +206,18 @@ def test_refusal_names_the_first_that_blocks_and_carries_all() -> None:
 def test_table() -> None:
     each = {"id": "descriptor", "severity": "blocks", "subject": "app", "what": "It is so.", "remedy": "Change it."}
     looked = [
-        {"name": "web1", "verdict": "blocked", "counts": {"blocks": 1, "may fail": 0, "note": 2}, "findings": [each]},
-        {"name": "db", "verdict": "ready", "counts": {"blocks": 0, "may fail": 0, "note": 0}, "findings": []},
+        {
+            "name": "web1",
+            "verdict": "blocked",
+            "counts": {"blocks": 1, "may fail": 0, "loses": 0, "note": 2},
+            "findings": [each],
+        },
+        {
+            "name": "db",
+            "verdict": "ready",
+            "counts": {"blocks": 0, "may fail": 0, "loses": 0, "note": 0},
+            "findings": [],
+        },
     ]
     assert _preflight.summary(looked, [{"container": "web1", **each}]) == [
         "web1  blocked  1 blocks, 2 note",

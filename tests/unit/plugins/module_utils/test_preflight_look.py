@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_container, _preflight_look
+from ansible_collections.stasis.lxc.plugins.module_utils import _kcmp, _preflight_container, _preflight_look
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -68,7 +68,9 @@ class Proc:
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Proc:
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proc:
+    # The processes of this /proc have no counterpart that the kernel could compare.
+    monkeypatch.setattr(_kcmp, "compare", lambda one, other, _kind: 0 if one == other else 1 + (one > other))
     return Proc(tmp_path / "proc")
 
 
@@ -283,3 +285,41 @@ def test_space_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     assert found is not None
     assert found.free > 0
     assert found.type
+
+
+def test_limits_and_timers_of_a_process(proc: Proc) -> None:
+    proc.add(100)
+    make.write(
+        str(proc.top / "100/limits"), "Limit   Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\n"
+    )
+    make.write(str(proc.top / "100/timers"), "ID: 0\nsignal: 10/0\nnotify: signal/tid.102\nClockID: 1\n")
+    (proc.top / "100/task/102").mkdir()
+    [init] = proc.gather().tasks
+    assert init.limits == {"Max open files": 1024}
+    assert [one.thread for one in init.timers] == [102]
+    assert init.tids == {100, 102}
+    assert init.inside_tids == frozenset()
+
+
+def test_threads_have_ids_inside_where_a_timer_is_on_the_clock_of_one(proc: Proc) -> None:
+    proc.add(100)
+    make.write(str(proc.top / "100/timers"), "ID: 0\nsignal: 10/0\nnotify: signal/pid.100\nClockID: -26\n")
+    make.write(str(proc.top / "100/task/100/status"), "Name:\ta\nState:\tS\nNSpid:\t100\t3\n")
+    [init] = proc.gather().tasks
+    assert init.inside_tids == {3}
+
+
+def test_processes_that_share_their_memory(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_preflight_look, "_VFORK", 0)
+    monkeypatch.setattr(
+        _kcmp,
+        "compare",
+        lambda one, other, _kind: 0 if {one, other} <= {101, 102} or one == other else 1 + (one > other),
+    )
+    proc.add(100, 101, 102)
+    for pid in (101, 102):
+        proc.add(pid)
+    assert proc.gather().sharing == (), "without memory they have ended"
+    for pid in (101, 102):
+        make.write(str(proc.top / f"{pid}/status"), "Name:\ta\nState:\tS\nNSpid:\t9\nNSsid:\t1\nVmSize:\t 100 kB\n")
+    assert proc.gather().sharing == ((101, 102),)
