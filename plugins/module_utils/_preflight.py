@@ -23,10 +23,12 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _preflight_container,
     _preflight_files,
     _preflight_look,
+    _preflight_losses,
     _preflight_mounts,
     _preflight_network,
     _preflight_processes,
     _preflight_sockets,
+    _proc_files,
     _runner,
 )
 
@@ -46,6 +48,7 @@ def findings(
     found += _preflight_container.container_findings(container, options)
     found += _preflight_processes.check(facts)
     found += _preflight_attributes.check(facts)
+    found += _preflight_losses.check(facts, _proc_files.read("/proc/self/coredump_filter").strip())
     found += _preflight_files.check(facts, options)
     found += _preflight_sockets.check(facts, options)
     found += _preflight_mounts.check(facts, _mapped(container, options), options.allows.file_systems)

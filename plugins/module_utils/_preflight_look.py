@@ -19,6 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _host,
     _kcmp,
     _preflight_container,
+    _preflight_losses,
     _preflight_sockets,
     _proc,
     _proc_files,
@@ -161,6 +162,7 @@ class _Look:
         return dataclasses.replace(
             found,
             **self._attributes(top, pid),
+            **_preflight_losses.look(top, pid, namespaces),
             namespaces=namespaces,
             descriptors=tuple(self._descriptors(top, namespaces.get("mnt") == self.own_mount)),
             # The list of mappings has a lock that a process in uninterruptible sleep may hold.

@@ -21,6 +21,9 @@ _COMMENT = re.compile(r"^\s*#.*\n?", re.MULTILINE)
 _FOREIGN = re.compile(r"\bxt (?:match|target) |#.*\bxt_\w+")
 _COUNT = re.compile(r"\b(?:SAD count|IN|OUT|FWD)\s+(\d+)")
 _NFT_ERROR = re.compile(r"Error: ([^\n]+)")
+# What iptables writes with an extension of its own, and does not know again as nft's (tried with 1.8.9).
+_UNREADABLE = re.compile(r"\b(?:reject|masquerade|redirect|dnat|snat|log|ct state|maxseg|fib)\b")
+_TABLE = re.compile(r"^table (\w+ \w+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 _MANAGED = re.compile(r"# Warning: table (\w+ \w+) is managed by iptables-nft")
 
 
@@ -161,6 +164,15 @@ def _lost(one: Network) -> t.Iterator[_findings.Finding]:
             one.label,
             f"CRIU does not keep its nexthop objects ({', '.join(map(str, one.nexthops[:5]))}).",
             "Make them again after the restore.",
+        )
+    tables = [name for name, text in _TABLE.findall(one.rules) if name in one.managed and _UNREADABLE.search(text)]
+    if tables and not one.refused:
+        yield _findings.lost(
+            "iptables-table",
+            one.label,
+            f"Its rules in {', '.join(tables)} stay in force, but are nft's after a restore, and iptables calls the table "
+            "incompatible.",
+            "Change them with nft after the restore, or `nft flush ruleset` and load them again with iptables.",
         )
     if one.neighbours:
         yield _findings.lost(

@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 DELETED = " (deleted)"
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "time_for_children", "user", "uts")
 
+# What a thread may have for itself.
+DESCRIPTORS, DIRECTORY, DIRECTORY_STATE, NETWORK, NAMESPACE = "descriptors", "directory", "state", "net", "namespace"
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _PREFIX_TAG = re.compile(r"(shared|master):(\d+)\Z")
 
@@ -73,7 +76,9 @@ class Task:
     state: the letter in /proc/PID/stat. anonymous, shared: KiB. filters: how many seccomp filters it has; mode: of
     seccomp. pending: mask of its signals. namespaces: name to `name:[inode]`. users, groups: real, effective and saved id.
     size: of its address space in bytes. limits: the soft ones of setrlimit(), by their names in /proc/PID/limits. tids: its threads by their ids, and
-    inside_tids by those in the innermost namespace; both only where it has POSIX timers.
+    inside_tids by those in the innermost namespace; both only where it has POSIX timers. apart: what a thread has for itself,
+    by one of the constants below. affinities: of its threads. personality, slack: of personality() and in ns, as /proc says.
+    core_filter: what of it a core dump has.
     """
 
     pid: int
@@ -98,6 +103,11 @@ class Task:
     timers: tuple[Timer, ...] = ()
     tids: frozenset[int] = frozenset()
     inside_tids: frozenset[int] = frozenset()
+    apart: frozenset[str] = frozenset()
+    affinities: frozenset[frozenset[int]] = frozenset()
+    personality: int = 0
+    slack: int | None = None
+    core_filter: str = ""
 
     @property
     def label(self) -> str:

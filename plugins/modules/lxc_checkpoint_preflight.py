@@ -149,8 +149,8 @@ EXAMPLES = r"""
 RETURN = r"""
 verdict:
   description:
-    - V(blocked) if something makes a checkpoint of one of the containers impossible, V(risky) if something may make it fail,
-      and V(ready) otherwise.
+    - V(blocked) if something makes a checkpoint of one of the containers impossible or loses protection or correctness,
+      V(risky) if something may make it fail, and V(ready) otherwise.
   returned: success
   type: str
   sample: ready

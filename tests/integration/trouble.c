@@ -36,6 +36,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -905,6 +906,67 @@ static void unix_queue(void)
     stay();
 }
 
+static void *apart_from_the_others(void *unused)
+{
+    (void)unused;
+    if (strcmp(argument, "descriptors") == 0) {
+        need(unshare(CLONE_FILES), "unshare");
+        need(dup2(need(open("/etc/workload", O_RDONLY), "open"), 77), "dup2");
+    } else if (strcmp(argument, "net") == 0) {
+        need(unshare(CLONE_NEWNET), "unshare");
+    } else {
+        need(unshare(CLONE_FS), "unshare");
+        if (strcmp(argument, "directory") == 0)
+            need(chdir("/tmp"), "chdir");
+    }
+    worker = syscall(SYS_gettid);
+    while (pause())
+        continue;
+    return NULL;
+}
+
+/* A thread with a thing of its own: "descriptors", "directory", "state" of the directory that it may change, "net". */
+static void thread_apart(void)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, apart_from_the_others, NULL))
+        fail("pthread_create");
+    while (!worker)
+        usleep(1000);
+    stay();
+}
+
+/* An attribute of a process that CRIU does not keep. */
+static void attribute(void)
+{
+    cpu_set_t cpus;
+    FILE *stream;
+    int first = 0;
+
+    if (strcmp(argument, "affinity") == 0) {
+        need(sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity");
+        if (CPU_COUNT(&cpus) < 2) {
+            errno = EOPNOTSUPP;
+            fail("one CPU only");
+        }
+        while (!CPU_ISSET(first, &cpus))
+            first++;
+        CPU_ZERO(&cpus);
+        CPU_SET(first, &cpus);
+        need(sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity");
+    } else if (strcmp(argument, "personality") == 0) {
+        need(personality(ADDR_NO_RANDOMIZE), "personality");
+    } else if (strcmp(argument, "timer-slack") == 0) {
+        need(prctl(PR_SET_TIMERSLACK, 123456), "prctl");
+    } else {
+        stream = fopen("/proc/self/coredump_filter", "w");
+        if (!stream || fputs("0x7f", stream) == EOF || fclose(stream))
+            fail("coredump_filter");
+    }
+    stay();
+}
+
 static void nothing(void) { stay(); }
 
 static const struct {
@@ -965,6 +1027,8 @@ static const struct {
     {"crowd", crowd},
     {"link-local", link_local},
     {"unix-queue", unix_queue},
+    {"thread-apart", thread_apart},
+    {"attribute", attribute},
     {"timer", timer},
     {"shared-address-space", shared_address_space},
     {"little-address-space", little_address_space},
