@@ -69,7 +69,7 @@ class UnixSocket:
     """One line of `ss -x`. type: u_str, u_dgr or u_seq. peer: an inode, 0 for none. open: not shut down.
 
     pending: inodes of the sockets whose connection waits to be accepted by this one, 0 for one that is closed. sent: what it
-    has written and nobody has read.
+    has written and nobody has read. name: the path that it was bound to, or what stands for none. file: inode of its file, or 0.
     """
 
     type: str
@@ -80,6 +80,8 @@ class UnixSocket:
     open: bool
     pending: tuple[int, ...] = ()
     sent: int = 0
+    name: str = ""
+    file: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Facts:
     a link-local address.
     backlog: connections that no task has accepted yet. locks: pids that hold file locks. occupied: targets of mounts that must be empty and are not.
     criu_bpf: whether CRIU was built to dump BPF maps. sharing: groups of pids that share their memory.
-    resource: whether we have CAP_SYS_RESOURCE.
+    resource: whether we have CAP_SYS_RESOURCE. renamed: old and new path of bound Unix sockets, by inode.
     """
 
     tasks: tuple[_proc.Task, ...]
@@ -113,6 +115,7 @@ class Facts:
     criu_bpf: bool = False
     sharing: tuple[tuple[int, ...], ...] = ()
     resource: bool = True
+    renamed: t.Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def init(self) -> _proc.Task:

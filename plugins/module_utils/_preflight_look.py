@@ -57,6 +57,7 @@ def gather(
     tcp = [_proc_files.read(f"{proc}/{init}/net/{family}") for family in ("tcp", "tcp6")]
     nets = {task.namespaces["net"]: task.pid for task in reversed(tasks) if "net" in task.namespaces}
     tcp6 = [_proc_files.read(f"{proc}/{pid}/net/tcp6") for pid in nets.values()]
+    unix = _unix(runner, tasks, proc) if sockets else []
     bpf = any(one.kind == "bpf-map" for task in tasks for one in task.descriptors)
     return _findings.Facts(
         tasks=tasks,
@@ -65,7 +66,8 @@ def gather(
         mount_ids=frozenset(look.mounts),
         cgroup_files=look.cgroup_files,
         own_namespaces=_namespaces(f"{proc}/self"),
-        unix=tuple(_unix(runner, tasks, proc)) if sockets else (),
+        unix=tuple(unix),
+        renamed=dict(_renamed(unix, look.root)),
         unread=_unread(tasks, proc) if sockets else {},
         connected=frozenset().union(*map(_preflight_sockets.connected, tcp)),
         link_local=frozenset().union(*map(_preflight_sockets.link_local, tcp6)),
@@ -299,6 +301,26 @@ def _unix(runner: _runner.Runner, tasks: t.Sequence[_proc.Task], proc: str) -> l
             done = runner.run(["nsenter", f"--net={proc}/{pid}/ns/net", "ss", "-H", "-x", "-a", "-n", "-e"])
             found += _preflight_sockets.unix_sockets(done.stdout)
     return found
+
+
+def _renamed(unix: t.Iterable[_findings.UnixSocket], root: str) -> t.Iterator[tuple[int, tuple[str, str]]]:
+    """Bound sockets whose file has another name in the same directory by now."""
+    for one in unix:
+        if not (one.name.startswith("/") and one.file) or _inode(root + one.name) == one.file:
+            continue
+        directory = os.path.dirname(one.name)
+        for name in _proc_files.entries(root + directory):
+            path = os.path.join(directory, name)
+            if _inode(root + path) == one.file:
+                yield one.inode, (one.name, path)
+                break
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return 0
 
 
 def _unread(tasks: t.Sequence[_proc.Task], proc: str) -> dict[int, int]:

@@ -39,7 +39,7 @@ _REMEDIES = {
     "MPTCP": "Turn Multipath TCP off: GODEBUG=multipathtcp=0 for a program in Go, sysctl net.mptcp.enabled=0 inside.",
 }
 _SS = re.compile(
-    r"(u_\w+)\s+(\S+)\s+(\d+)\s+(\d+)\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?:.*? peers:([\d ]*))?"
+    r"(u_\w+)\s+(\S+)\s+(\d+)\s+(\d+)\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?: ino:(\d+))?(?:.*? peers:([\d ]*))?"
 )
 # TIME_WAIT, CLOSE, LISTEN and NEW_SYN_RECV, by their numbers in include/net/tcp_states.h.
 _UNCONNECTED = frozenset(("06", "07", "0A", "0C"))
@@ -53,10 +53,21 @@ def unix_sockets(text: str) -> list[_findings.UnixSocket]:
     for line in text.splitlines():
         match = _SS.match(line)
         if match:
-            kind, state, queued, sent, _name, inode, peer, shut, peers = match.groups()
+            kind, state, queued, sent, name, inode, peer, shut, file, peers = match.groups()
             pending = tuple(int(number) for number in (peers or "").split())
             found.append(
-                _findings.UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->", pending, int(sent))
+                _findings.UnixSocket(
+                    kind,
+                    state,
+                    int(queued),
+                    int(inode),
+                    int(peer),
+                    shut == "<->",
+                    pending,
+                    int(sent),
+                    name,
+                    int(file or 0),
+                )
             )
     return found
 
@@ -111,6 +122,7 @@ def check(facts: _findings.Facts, options: _findings.Options) -> list[_findings.
     found += _link_local(facts, subjects)
     found += _peers(facts, options, subjects)
     found += _unaccepted(facts, subjects)
+    found += _renamed(facts, subjects)
     found += _waiting(facts, options)
     if not options.allows.shell_job:
         found += _terminals(facts)
@@ -205,6 +217,17 @@ def _peers(
             "The other end of its Unix socket is outside of the container.",
             "Stop the program, or what it talks to on the host; look for sockets in the bind mounts of the configuration.",
         )
+
+
+def _renamed(facts: _findings.Facts, inside: t.Mapping[int, str]) -> t.Iterator[_findings.Finding]:
+    for inode, (old, new) in sorted(facts.renamed.items()):
+        if inode in inside:
+            yield _findings.lost(
+                "unix-renamed",
+                inside[inode],
+                f"Its Unix socket was renamed from {old} to {new}; a restore makes it under the old name.",
+                f"After the restore run `mv {old} {new}` inside, or restart the program.",
+            )
 
 
 def _waiting(facts: _findings.Facts, options: _findings.Options) -> t.Iterator[_findings.Finding]:

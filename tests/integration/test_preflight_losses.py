@@ -145,3 +145,32 @@ def test_table_of_iptables_that_it_accepts_is_nothing(pre: Pre) -> None:
     assert only(pre.ask(container), "loses") == []
     round_trip(pre, container)
     assert "--dport 22" in inside(container, "iptables-nft-save")
+
+
+def test_renamed_unix_socket_is_said(pre: Pre) -> None:
+    container = pre.start("unix-name", "renamed")
+    answer = pre.ask(container)
+    assert only(answer, "loses") == ["unix-renamed"]
+    assert "`mv /tmp/service.new /tmp/service`" in named(answer, "unix-renamed")["remedy"]
+    round_trip(pre, container)
+    assert (container.root / "tmp/service.new").exists()
+
+
+def test_unix_socket_without_a_name_is_nothing(pre: Pre) -> None:
+    container = pre.start("unix-name", "unlinked")
+    assert only(pre.ask(container), "loses") == []
+    round_trip(pre, container)
+
+
+def test_sysctl_of_the_configuration_is_said(pre: Pre) -> None:
+    kept = "lxc.sysctl.net.ipv4.conf.lo.forwarding = 1"
+    container = pre.start("nothing", network=True, config=["lxc.sysctl.net.core.somaxconn = 777", kept])
+    value = ("cat", "/proc/sys/net/core/somaxconn", "/proc/sys/net/ipv4/conf/lo/forwarding")
+    assert inside(container, *value).split() == ["777", "1"]
+    answer = pre.ask(container)
+    assert only(answer, "loses") == ["sysctl"]
+    assert "conf" not in named(answer, "sysctl")["what"]
+    round_trip(pre, container)
+    somaxconn, forwarding = inside(container, *value).split()
+    assert somaxconn != "777", "it is kept, so that nothing needs to be said"
+    assert forwarding == "1"

@@ -258,6 +258,14 @@ static void inotify(void)
     stay();
 }
 
+/* Watch a symbolic link itself, as systemd does with /etc/localtime; it leads to ARGUMENT. */
+static void watched_link(void)
+{
+    need(symlink(argument, "/etc/link"), "symlink");
+    need(inotify_add_watch(need(inotify_init1(0), "inotify"), "/etc/link", IN_ATTRIB | IN_DONT_FOLLOW), "watch");
+    stay();
+}
+
 static void *sleeper(void *unused)
 {
     for (;;)
@@ -967,6 +975,21 @@ static void attribute(void)
     stay();
 }
 
+/* A listening Unix socket with another name than it was bound to: "renamed", or with none: "unlinked". */
+static void unix_name(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/service.new"};
+    int listener = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+
+    need(bind(listener, (struct sockaddr *)&name, sizeof(name)), "bind");
+    need(listen(listener, 5), "listen");
+    if (strcmp(argument, "renamed") == 0)
+        need(rename("/tmp/service.new", "/tmp/service"), "rename");
+    else
+        need(unlink("/tmp/service.new"), "unlink");
+    stay();
+}
+
 static void nothing(void) { stay(); }
 
 static const struct {
@@ -989,6 +1012,7 @@ static const struct {
     {"fanotify-fs", fanotify_filesystem},
     {"inotify", inotify},
     {"mounted-watch", mounted_watch},
+    {"watched-link", watched_link},
     {"pidfd-thread", pidfd_thread},
     {"opened", opened},
     {"direct-pipe", direct_pipe},
@@ -1029,6 +1053,7 @@ static const struct {
     {"unix-queue", unix_queue},
     {"thread-apart", thread_apart},
     {"attribute", attribute},
+    {"unix-name", unix_name},
     {"timer", timer},
     {"shared-address-space", shared_address_space},
     {"little-address-space", little_address_space},

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _kcmp, _preflight_container, _preflight_look
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _kcmp, _preflight_container, _preflight_look
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -323,3 +323,19 @@ def test_processes_that_share_their_memory(proc: Proc, monkeypatch: pytest.Monke
     for pid in (101, 102):
         make.write(str(proc.top / f"{pid}/status"), "Name:\ta\nState:\tS\nNSpid:\t9\nNSsid:\t1\nVmSize:\t 100 kB\n")
     assert proc.gather().sharing == ((101, 102),)
+
+
+def test_renamed_socket_is_found_by_its_inode(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/new").touch()
+    inode = (tmp_path / "run/new").stat().st_ino
+
+    def renamed(name: str, file: int) -> dict[int, tuple[str, str]]:
+        one = _findings.UnixSocket("u_str", "LISTEN", 0, 9, 0, True, name=name, file=file)
+        return dict(_preflight_look._renamed([one], str(tmp_path)))
+
+    assert renamed("/run/old", inode) == {9: ("/run/old", "/run/new")}
+    assert renamed("/run/new", inode) == {}
+    assert renamed("/run/old", inode + 1000) == {}
+    assert renamed("@abstract", inode) == {}
+    assert renamed("/run/old", 0) == {}

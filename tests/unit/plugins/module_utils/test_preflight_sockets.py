@@ -207,3 +207,14 @@ def test_unix_connections_that_are_not_accepted(
 def test_what_a_unix_socket_has_sent() -> None:
     [one] = _preflight_sockets.unix_sockets("u_str ESTAB 0      768    * 901 * 0 <-> ")
     assert (one.queued, one.sent) == (0, 768)
+
+
+def test_renamed_unix_socket_loses() -> None:
+    one = Descriptor(3, "socket:[10]", protocol="UNIX")
+    assert sockets(one, renamed={10: ("/run/a", "/run/b")}) == [("unix-renamed", "loses")]
+    assert sockets(one, renamed={11: ("/run/a", "/run/b")}) == []
+
+
+def test_name_and_file_of_a_unix_socket() -> None:
+    [one] = _preflight_sockets.unix_sockets("u_str LISTEN 0 5 /run/a b 901 * 0 <-> ino:77 dev:0/65024 peers: 0 12")
+    assert (one.name, one.file, one.pending) == ("/run/a b", 77, (0, 12))
