@@ -179,6 +179,18 @@ TASK_RULES: tuple[_diagnosis_types.Rule, ...] = (
         "compel/src/lib/infect.c, parasite_memfd_exchange()",
     ),
     _diagnosis_types.Rule(
+        "parasite_starved",
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
+        ("Can't dump page with parasite",),
+        "CRIU's code in a process could not take the pipe for its memory, mostly because the process has as many files open as "
+        "it may (RLIMIT_NOFILE).",
+        "Compare prlimit --pid PID --nofile with the number of files in /proc/PID/fd; CRIU needs three more. Raise it by prlimit or "
+        "LimitNOFILE= of its unit.",
+        "criu/mem.c, drain_pages()",
+        _diagnosis_types.SYMPTOM,
+    ),
+    _diagnosis_types.Rule(
         "shared_address_space",
         _diagnosis_types.IMPOSSIBLE,
         _diagnosis_types.DUMP,

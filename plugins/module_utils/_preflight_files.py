@@ -32,6 +32,18 @@ _FIRST_PIDFD = "4.1"
 _GHOST_LIMIT = 1 << 20
 _BLOCK = 512
 _INOTIFY = re.compile(r"^(?:inotify wd:|fanotify ino:).*?sdev:([0-9a-f]+)", re.MULTILINE)
+# What --force-irmap looks through (read: hints in CRIU's irmap.c), and where CRIU opens what is watched by its path only.
+_SEARCHED = (
+    "/etc/",
+    "/var/spool/",
+    "/var/log/",
+    "/usr/share/dbus-1/services/",
+    "/usr/share/dbus-1/system-services/",
+    "/var/lib/polkit-1/localauthority/",
+    "/usr/share/polkit-1/actions/",
+    "/lib/udev/",
+)
+_BY_PATH = frozenset(("tmpfs", "devtmpfs"))
 _THREAD_FILE = re.compile(r"/(\d+)/task/(\d+)(?:/|\Z)")
 # Where file handles cannot be opened again, or not by CRIU. On cgroup2 they can (kernfs, KERNFS_ROOT_SUPPORT_EXPORTOP).
 _NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
@@ -56,7 +68,7 @@ def _descriptor(
     if one.link.startswith("/"):
         return _path(facts, options, one, subject)
     if one.link.startswith("anon_inode:"):
-        return _anonymous(facts, one, subject, pids)
+        return _anonymous(facts, options, one, subject, pids)
     if one.kind == "pipe":
         return _pipe(facts, one, subject)
     if one.kind == "socket":
@@ -77,11 +89,11 @@ def _unsupported(what: str, subject: str) -> _findings.Finding:
 
 
 def _anonymous(
-    facts: _findings.Facts, one: _proc.Descriptor, subject: str, pids: frozenset[int]
+    facts: _findings.Facts, options: _findings.Options, one: _proc.Descriptor, subject: str, pids: frozenset[int]
 ) -> t.Iterator[_findings.Finding]:
     kind = one.kind
     if kind in ("inotify", "fanotify"):
-        yield from _watches(facts, one, subject)
+        yield from _watches(facts, options, one, subject)
     elif kind == "bpf-map":
         yield from _bpf_map(facts, one, subject)
     elif kind == "pidfd":
@@ -163,7 +175,30 @@ def _namespace_file(facts: _findings.Facts, one: _proc.Descriptor, subject: str)
         )
 
 
-def _watches(facts: _findings.Facts, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
+def _astray(options: _findings.Options, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
+    for path, file_system in one.astray:
+        # On tmpfs CRIU needs the path. Elsewhere it looks for the file in some directories, if it is to; on btrfs it never finds
+        # it, since the numbers of its devices differ (read: check_open_handle() and irmap_lookup()).
+        if file_system not in _BY_PATH and not options.criu.force_irmap:
+            continue
+        searched = file_system not in _BY_PATH and file_system != "btrfs"
+        if searched and (path.startswith(_SEARCHED) or "--irmap-scan-path" in options.criu.criu_args):
+            continue
+        yield _findings.Finding(
+            "watched-link",
+            _findings.BLOCKS,
+            subject,
+            f"It watches {path} ({file_system}), a symbolic link or a file without this name by now, which CRIU does not find.",
+            "Stop the watching program first."
+            if file_system in _BY_PATH
+            else "Set force_irmap: false; the watch comes back where the checkpoint is restored on the same file system.",
+        )
+
+
+def _watches(
+    facts: _findings.Facts, options: _findings.Options, one: _proc.Descriptor, subject: str
+) -> t.Iterator[_findings.Finding]:
+    yield from _astray(options, one, subject)
     if "fanotify sdev:" in one.info:
         yield _findings.Finding(
             "fanotify",

@@ -15,6 +15,7 @@ import typing as t
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _container,
     _errors,
+    _file_handles,
     _findings,
     _host,
     _kcmp,
@@ -200,8 +201,25 @@ class _Look:
                 elif link:
                     one = _proc.Descriptor(int(name), link)
                     wanted = one.kind in _FDINFO_KINDS
-                    found.append(dataclasses.replace(one, info=_proc_files.read(name, infos)) if wanted else one)
+                    if wanted:
+                        one = dataclasses.replace(one, info=_proc_files.read(name, infos))
+                    if one.kind == "inotify" and same_mounts:
+                        one = dataclasses.replace(one, astray=tuple(self._astray(one.info)))
+                    found.append(one)
         return found
+
+    def _astray(self, info: str) -> t.Iterator[tuple[str, str]]:
+        for watch in _file_handles.watches(info):
+            for mount in self.mounts.values():
+                if mount.device != watch.device or mount.type in _NO_NAMES or mount.base_type in _REMOTE:
+                    continue
+                path = _file_handles.path_of(watch, self.root + mount.target)
+                if not path:
+                    continue
+                there = _proc_files.stat(self.root + path)
+                if there is None or there.st_ino != watch.inode:
+                    yield path, mount.type
+                break
 
     def _file(self, name: str, link: str, links: int, infos: int, same_mounts: bool) -> _proc.Descriptor:
         info = _proc_files.read(name, infos, small=True)

@@ -29,6 +29,7 @@ class Descriptor:
 
     status: of what it points to, for paths only. protocol: the kernel's name for the protocol of a socket.
     visible: None unless it was asked whether its path still leads to it. file_system: its type, for paths on a known mount.
+    astray: of inotify, watched files to which their path does not lead, each with the type of its file system.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Descriptor:
     protocol: str = ""
     visible: bool | None = None
     file_system: str = ""
+    astray: tuple[tuple[str, str], ...] = ()
 
     @property
     def inode(self) -> int:

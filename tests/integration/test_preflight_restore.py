@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shutil
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,45 @@ def test_harmless_neighbours_are_ready_and_come_back(pre: Pre, what: str, argume
     container = pre.start(what, *arguments, network=what == "link-local")
     ready(pre, container)
     back(pre, container)
+
+
+@pytest.fixture
+def btrfs(lxc: Factory) -> t.Iterator[Path]:
+    """A btrfs file system in a file; what is on it is gone afterwards."""
+    if not shutil.which("mkfs.btrfs"):
+        pytest.skip("NOT TESTED on this host: it has no mkfs.btrfs")
+    image, top = lxc.session / "btrfs.img", lxc.session / "btrfs"
+    top.mkdir()
+    run("truncate", "-s", "300M", str(image))
+    run("mkfs.btrfs", "-q", "-f", str(image))
+    try:
+        run("mount", "-o", "loop", str(image), str(top))
+        yield top
+    finally:
+        while lxc.made:
+            lxc.made.pop().destroy()
+        run("umount", str(top), check=False)
+        top.rmdir()
+        image.unlink()
+
+
+def test_symbolic_link_watched_on_btrfs_needs_the_option_that_is_named(pre: Pre, lxc: Factory, btrfs: Path) -> None:
+    config = ["lxc.init.cmd = /bin/trouble watched-link /etc/link"]
+    container = lxc.create("trouble", nics=[], config=config, lxc_path=btrfs / "lxc")
+    shutil.copy(pre.program, container.root / "bin/trouble")
+    pre.begin(container)
+    checkpoint = lxc.checkpoint(container)
+    refused = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True))
+    assert [one["id"] for one in refused["findings"]] == ["watched-link"]
+    assert "force_irmap: false" in refused["msg"]
+    failed = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn"))
+    assert [one["id"] for one in failed["diagnoses"]] == ["watch_link"]
+    checkpoint.checkpointed(stop=True, force_irmap=False)
+    checkpoint.restored()
+    init = container.init_pid
+    [pid] = Path(f"/proc/{init}/task/{init}/children").read_text().split()
+    watched = f"ino:{(container.root / 'etc/link').lstat().st_ino:x} "
+    assert any(watched in one.read_text() for one in Path(f"/proc/{pid}/fdinfo").iterdir())
 
 
 def inside(container: Container, *commands: str) -> None:

@@ -258,11 +258,11 @@ static void inotify(void)
     stay();
 }
 
-/* Watch a symbolic link itself, as systemd does with /etc/localtime; it leads to ARGUMENT. */
+/* Watch a symbolic link itself at ARGUMENT, as systemd does with /etc/localtime. */
 static void watched_link(void)
 {
-    need(symlink(argument, "/etc/link"), "symlink");
-    need(inotify_add_watch(need(inotify_init1(0), "inotify"), "/etc/link", IN_ATTRIB | IN_DONT_FOLLOW), "watch");
+    need(symlink("/etc/workload", argument), "symlink");
+    need(inotify_add_watch(need(inotify_init1(0), "inotify"), argument, IN_ATTRIB | IN_DONT_FOLLOW), "watch");
     stay();
 }
 

@@ -303,7 +303,7 @@ def test_mounts_that_criu_is_told_of() -> None:
 
 
 def test_sysctls_of_the_configuration_that_nobody_sets_again() -> None:
-    given = config(**{"lxc_sysctl_net_core_somaxconn": "777"})
+    given = config(lxc_sysctl_net_core_somaxconn="777")
     assert container_words(config=given) == [("sysctl", "loses")]
-    assert container_words(config=config(**{"lxc_sysctl_net_ipv4_conf_all_forwarding": "1"})) == []
-    assert container_words(config=config(**{"lxc_sysctl_kernel_shmmax": "1"})) == []
+    assert container_words(config=config(lxc_sysctl_net_ipv4_conf_all_forwarding="1")) == []
+    assert container_words(config=config(lxc_sysctl_kernel_shmmax="1")) == []
