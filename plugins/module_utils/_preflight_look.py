@@ -173,13 +173,15 @@ class _Look:
         )
 
     def _attributes(self, top: str, pid: int) -> dict[str, t.Any]:
-        timers = _proc.timers(_proc_files.read(f"{top}/timers"))
+        with _proc_files.directory(top) as here:
+            timers = _proc.timers(_proc_files.read("timers", here) if here >= 0 else "")
+            limits = _proc.limits(_proc_files.read("limits", here) if here >= 0 else "")
         # The ids inside matter for few clocks, and cost a file for each thread.
         tids = [int(name) for name in _proc_files.entries(f"{top}/task")] if timers else []
         inside = tids if any(one.clock < 0 for one in timers) else []
         threads = (_proc.task(pid, _proc_files.read(f"{top}/task/{tid}/status")) for tid in inside)
         return {
-            "limits": _proc.limits(_proc_files.read(f"{top}/limits")),
+            "limits": limits,
             "timers": timers,
             "tids": frozenset(tids),
             "inside_tids": frozenset(one.inside for one in threads),

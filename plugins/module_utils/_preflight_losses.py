@@ -31,13 +31,17 @@ def look(top: str, pid: int, namespaces: t.Mapping[str, str]) -> dict[str, t.Any
     for tid in tids:
         with contextlib.suppress(OSError):
             affinities.add(frozenset(os.sched_getaffinity(tid)))
-    slack = _proc_files.read(f"{top}/timerslack_ns").strip()
+    with _proc_files.directory(top) as here:
+        slack, domain, core_filter = (
+            _proc_files.read(name, here).strip() if here >= 0 else ""
+            for name in ("timerslack_ns", "personality", "coredump_filter")
+        )
     return {
         "apart": frozenset(word for tid in tids if tid != pid for word in _apart(top, pid, tid, namespaces)),
         "affinities": frozenset(affinities),
-        "personality": int(_proc_files.read(f"{top}/personality").strip() or "0", 16),
+        "personality": int(domain or "0", 16),
         "slack": int(slack) if slack.isdigit() else None,
-        "core_filter": _proc_files.read(f"{top}/coredump_filter").strip(),
+        "core_filter": core_filter,
     }
 
 
