@@ -49,6 +49,9 @@ def findings(
     found += _preflight_processes.check(facts)
     found += _preflight_attributes.check(facts)
     found += _preflight_losses.check(facts, _proc_files.read("/proc/self/coredump_filter").strip())
+    found += _preflight_losses.check_segments(
+        _preflight_losses.removed_segments(runner, facts.init, facts.own_namespaces.get("ipc", ""))
+    )
     found += _preflight_files.check(facts, options)
     found += _preflight_sockets.check(facts, options)
     found += _preflight_mounts.check(facts, _mapped(container, options), options.allows.file_systems)

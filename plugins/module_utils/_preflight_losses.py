@@ -11,10 +11,11 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _kcmp, _proc, _proc_files
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _kcmp, _proc, _proc_files, _runner
 
 # The kernel's for every task that has not asked for another one; real-time tasks have none.
 _SLACK = 50_000
+_SHM_DEST = 0o1000
 _THREAD_NAMESPACES = ("net", "mnt", "uts", "ipc", "cgroup")
 _APART = {
     _proc.DESCRIPTORS: "descriptors of its own",
@@ -58,6 +59,30 @@ def _apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> t.I
             found = _proc_files.link(name, links)
             if found and found != namespaces.get(name, found):
                 yield _proc.NETWORK if name == "net" else _proc.NAMESPACE
+
+
+def removed_segments(runner: _runner.Runner, init: _proc.Task, own: str, *, proc: str = "/proc") -> int:
+    """How many System V segments of the container's IPC namespace go with their last user. own: the namespace that is not asked."""
+    if init.namespaces.get("ipc", own) == own:
+        return 0
+    text = runner.run(["nsenter", f"--ipc={proc}/{init.pid}/ns/ipc", "cat", "/proc/sysvipc/shm"]).stdout
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return sum(bool(int(row[2], 8) & _SHM_DEST) for row in rows if len(row) > 2)
+
+
+def check_segments(number: int) -> list[_findings.Finding]:
+    """The finding about so many segments that go with their last user."""
+    if not number:
+        return []
+    return [
+        _findings.lost(
+            "removed-segment",
+            "System V shared memory",
+            f"{number} of its segments {'are' if number > 1 else 'is'} marked to go with the last user (IPC_RMID); after a restore "
+            "they stay until they are removed again.",
+            "Run `ipcrm --shmem-id ID` inside after the restore; ipcs -m lists them.",
+        )
+    ]
 
 
 def check(facts: _findings.Facts, own_core_filter: str) -> list[_findings.Finding]:

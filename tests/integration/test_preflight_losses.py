@@ -174,3 +174,31 @@ def test_sysctl_of_the_configuration_is_said(pre: Pre) -> None:
     somaxconn, forwarding = inside(container, *value).split()
     assert somaxconn != "777", "it is kept, so that nothing needs to be said"
     assert forwarding == "1"
+
+
+def test_segment_that_goes_with_its_last_user_is_said(pre: Pre) -> None:
+    container = pre.start("removed-segment")
+    assert only(pre.ask(container), "loses") == ["removed-segment"]
+    round_trip(pre, container)
+    assert only(pre.ask(container), "loses") == [], "it is kept, so that nothing needs to be said"
+
+
+def test_segment_that_stays_is_nothing(pre: Pre) -> None:
+    assert only(pre.ask(pre.start("shared-memory")), "loses") == []
+
+
+def test_encryption_is_refused(pre: Pre) -> None:
+    container = pre.start("nothing", network=True)
+    rule = f"xfrm policy add dir out src {container.address} dst {GATEWAY}"
+    try:
+        inside(container, "ip", *rule.split())
+    except AssertionError as exc:
+        pytest.skip(f"NOT TESTED on this host: {exc}")
+    answer = pre.ask(container)
+    assert answer["verdict"] == "blocked"
+    assert named(answer, "xfrm")["grave"] is True
+    checkpoint = pre.lxc.checkpoint(container)
+    assert checkpoint.module.run(**checkpoint.options("checkpointed", stop=True))["failed"]
+    assert container.running
+    round_trip(pre, container, preflight="warn")
+    assert inside(container, "ip", "xfrm", "policy") == "", "it is kept, so that nothing needs to be refused"

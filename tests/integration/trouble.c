@@ -521,6 +521,17 @@ static void shared_memory(void)
     stay();
 }
 
+/* A segment that goes with its last user. */
+static void removed_segment(void)
+{
+    int segment = need(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600), "shmget");
+
+    if (shmat(segment, NULL, 0) == (void *)-1)
+        fail("shmat");
+    need(shmctl(segment, IPC_RMID, NULL), "shmctl");
+    stay();
+}
+
 static void hugepages(void)
 {
     char *memory = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
@@ -1032,6 +1043,7 @@ static const struct {
     {"mapped-ring", mapped_ring},
     {"locked", locked},
     {"shared-memory", shared_memory},
+    {"removed-segment", removed_segment},
     {"hugepages", hugepages},
     {"memory", memory_of},
     {"mount", mount_of},

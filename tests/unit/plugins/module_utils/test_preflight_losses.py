@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _kcmp, _preflight_losses, _proc
 from ansible_collections.stasis.lxc.tests.unit.support.facts import INIT, OWN, facts, process
+from ansible_collections.stasis.lxc.tests.unit.support.strict_runner import Call, StrictRunner
 
 CPUS = frozenset((0, 1, 2))
 
@@ -71,3 +72,18 @@ def test_process_whose_threads_share_everything(monkeypatch: pytest.MonkeyPatch)
     finally:
         end.set()
         thread.join()
+
+
+SEGMENTS = """       key      shmid perms                  size  cpid  lpid nattch   uid
+         0          0  1600                  4096     4     4      1     0
+         0          1   600                  4096     4     4      1     0
+"""
+
+
+def test_segments_that_go_with_their_last_user() -> None:
+    runner = StrictRunner(Call(["nsenter", "--ipc=/proc/100/ns/ipc", "cat", "/proc/sysvipc/shm"], stdout=SEGMENTS))
+    assert _preflight_losses.removed_segments(runner, INIT, OWN["ipc"]) == 1
+    runner.assert_done()
+    assert _preflight_losses.removed_segments(StrictRunner(), replace(INIT, namespaces=OWN), OWN["ipc"]) == 0
+    assert [one.id for one in _preflight_losses.check_segments(1)] == ["removed-segment"]
+    assert _preflight_losses.check_segments(0) == []
