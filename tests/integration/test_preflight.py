@@ -178,6 +178,15 @@ def test_larger_ghost_limit_is_what_the_remedy_says(pre: Pre) -> None:
     ready(pre, container, ghost_limit=2097152)
 
 
+def test_process_of_another_user_blocks_where_root_lacks_a_capability(pre: Pre) -> None:
+    container = pre.start("other-user")
+    [capabilities] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:")]
+    if int(capabilities.split()[1], 16) & 1 << 24:
+        ready(pre, container)
+    else:
+        fails(pre, container, "blocks", "resource-capability", "Can't get rlimit")
+
+
 # What may fail, and here does
 
 RISKS = {
