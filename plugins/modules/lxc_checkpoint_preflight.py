@@ -15,6 +15,8 @@ description:
     setting it is and what to do about it.
   - It reads C(/proc), the cgroups and the configuration of the containers. No process is stopped, traced or entered, and
     nothing is written.
+  - The host's own C(ss), C(ip) and C(nft) list what is in the network namespaces of the container. The firewall rules that they
+    list are loaded once into a new network namespace that lasts only for that, since a restore would load them.
   - M(stasis.lxc.lxc_checkpoint) makes the same checks before it freezes a container.
 author:
   - The stasis.lxc authors (@stasis-lxc)
