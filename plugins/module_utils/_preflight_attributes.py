@@ -106,9 +106,12 @@ def _owner(facts: _findings.Facts, task: _proc.Task) -> t.Iterator[_findings.Fin
 
 
 def _sharing(facts: _findings.Facts) -> t.Iterator[_findings.Finding]:
-    labels = {task.pid: task.label for task in facts.tasks}
+    tasks = {task.pid: task for task in facts.tasks}
     for group in facts.sharing:
-        first, *others = (labels[pid] for pid in group if pid in labels)
+        # The parent waits in the kernel until its child runs a program (vfork): that is a finding of its own.
+        if any(tasks[pid].state == "D" for pid in group):
+            continue
+        first, *others = (tasks[pid].label for pid in group)
         yield _findings.Finding(
             "shared-address-space",
             _findings.BLOCKS,

@@ -187,3 +187,11 @@ def test_harmless_neighbours_in_the_network_are_ready_and_come_back(pre: Pre, co
     inside(container, *commands)
     assert only(pre.ask(container), "blocks") == []
     back(pre, container)
+
+
+def test_connection_over_a_link_local_address_can_be_closed_by_the_restore(pre: Pre) -> None:
+    container = pre.start("link-local", "connected", network=True)
+    checkpoint = pre.lxc.checkpoint(container)
+    done = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn"))
+    assert not done.get("failed"), done
+    checkpoint.restored(tcp_close=True)

@@ -103,3 +103,8 @@ def test_shared_memory_names_all_processes() -> None:
     [one] = _preflight_attributes.check(facts(*tasks, sharing=((101, 103),)))
     assert (one.id, one.severity) == ("shared-address-space", "blocks")
     assert "pid 101" in one.subject and "pid 103" in one.what and "pid 102" not in one.what
+
+
+def test_parent_that_waits_for_its_child_to_run_a_program_is_no_finding_of_its_own() -> None:
+    tasks = [process(pid=101, state="D"), process(pid=102)]
+    assert _preflight_attributes.check(facts(*tasks, sharing=((101, 102),))) == []
