@@ -326,21 +326,14 @@ def _unix(runner: _runner.Runner, tasks: t.Sequence[_proc.Task], proc: str) -> l
 def _renamed(unix: t.Iterable[_findings.UnixSocket], root: str) -> t.Iterator[tuple[int, tuple[str, str]]]:
     """Bound sockets whose file has another name in the same directory by now."""
     for one in unix:
-        if not (one.name.startswith("/") and one.file) or _inode(root + one.name) == one.file:
+        if not (one.name.startswith("/") and one.file) or _proc_files.inode(root + one.name) == one.file:
             continue
         directory = os.path.dirname(one.name)
         for name in _proc_files.entries(root + directory):
             path = os.path.join(directory, name)
-            if _inode(root + path) == one.file:
+            if _proc_files.inode(root + path) == one.file:
                 yield one.inode, (one.name, path)
                 break
-
-
-def _inode(path: str) -> int:
-    try:
-        return os.lstat(path).st_ino
-    except OSError:
-        return 0
 
 
 def _unread(tasks: t.Sequence[_proc.Task], proc: str) -> dict[int, int]:

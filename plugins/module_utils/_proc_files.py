@@ -53,6 +53,14 @@ def stat(path: str, top: int | None = None) -> os.stat_result | None:
         return None
 
 
+def inode(path: str) -> int:
+    """The number of a file, a symbolic link itself; 0 where it is gone."""
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return 0
+
+
 # A piece of a file in /proc ends with the last line that fits into a page, so that what is shorter than this is all.
 _SMALL = 2048
 
