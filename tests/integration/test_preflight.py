@@ -90,6 +90,7 @@ BLOCKS = {
     "automount without its master": ("autofs", ["x"], "autofs", "read end of the pipe"),
     "first thread ended": ("zombie-leader", [], "zombie-threads", "Zombies with threads"),
     "traced": ("traced", [], "traced", "Unseizable"),
+    "symbolic link watched on tmpfs": ("watched-link", ["/dev/link"], "watched-link", "suitable path for handle"),
     "symbolic link watched": ("watched-link", ["/tmp/link"], "watched-link", "Can't dump that handle"),
     "timer for the first of two threads": ("timer", ["first"], "timer", "Unable to convert the notify thread id"),
     "timer for an ended thread": ("timer", ["ended"], "timer", "Unable to convert the notify thread id"),
