@@ -51,8 +51,8 @@ _value:
 
 import typing as t
 
-_COUNTED = ("blocks", "may fail", "note")
-_HEAD = ("HOST", "CONTAINER", "VERDICT", "BLOCKS", "MAY FAIL", "NOTES")
+_COUNTED = ("blocks", "may fail", "loses", "note")
+_HEAD = ("HOST", "CONTAINER", "VERDICT", "BLOCKS", "MAY FAIL", "LOSES", "NOTES")
 _FOUND = ("HOST", "CONTAINER", "SEVERITY", "FINDING", "WHAT TO DO ABOUT IT")
 
 Row = tuple[str, ...]

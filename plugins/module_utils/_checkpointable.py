@@ -40,6 +40,7 @@ def argument_spec() -> dict[str, t.Any]:
         "state": {"type": "str", "choices": [PRESENT, ABSENT], "default": PRESENT},
         "relax": {"type": "list", "elements": "str", "default": [_checkpointable_plan.ALL]},
         "restart": {"type": "bool", "default": False},
+        "restart_container": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 120},
     }
 
@@ -60,6 +61,8 @@ class Report:
     restart_needed: list[str] = field(default_factory=list)
     unmount_needed: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    stop_needed: bool = False
+    container_restarted: bool = False
     notes: list[str] = field(default_factory=list)
     summary: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
@@ -108,9 +111,39 @@ def run(params: t.Mapping[str, t.Any], runner: _runner.Runner, *, check_mode: bo
                 report.restarted = _restart(tree, plan, running, inside, stale, mounted)
         if restart:
             report.restart_needed, report.unmount_needed, report.reload_needed = [], [], False
-        report.changed = plan.changed or restart
+        again = False
+        if running and params["state"] == PRESENT:
+            again = _free_programs(params, plan, report, running, runner, check_mode=check_mode)
+        report.changed = plan.changed or restart or again
         report.summary = summary(report, name)
         return report
+
+
+def _free_programs(
+    params: t.Mapping[str, t.Any],
+    plan: _checkpointable_plan.Plan,
+    report: Report,
+    running: _checkpointable_units.Running,
+    runner: _runner.Runner,
+    *,
+    check_mode: bool,
+) -> bool:
+    """Say whether systemd holds BPF programs that nothing but its end frees; end and start the container where asked to.
+
+    Returns whether the container is stopped and started. What a setting that stays needs is not held for nothing.
+    """
+    needed = any(not one.done and one.rule.needs in _relaxations.ALL_BPF for one in plan.relaxations)
+    # Until the services are restarted, systemd holds the programs for them.
+    if needed or report.restart_needed or not _checkpointable_units.held_programs(running.init):
+        return False
+    report.stop_needed = not params["restart_container"]
+    if not params["restart_container"]:
+        return False
+    report.container_restarted = True
+    if not check_mode:
+        running.check_restart(params["name"])
+        _checkpointable_units.stop_and_start(runner, params["name"], params["lxc_path"], params["timeout"])
+    return True
 
 
 @dataclass(frozen=True)
@@ -355,6 +388,11 @@ def summary(report: Report, name: str) -> list[str]:
     ]
     lines += [f"{path}: removed." for path in report.removed]
     lines += report.notes
+    if report.stop_needed:
+        lines.append(
+            f"systemd in {name} STILL HOLDS BPF programs of its old settings, which block a checkpoint: stop the container "
+            "and start it again, or set restart_container: true."
+        )
     steps = ["systemctl daemon-reload"] if report.reload_needed else []
     steps += [f"systemctl try-restart {' '.join(report.restart_needed)}"] if report.restart_needed else []
     steps += [f"umount {' '.join(report.unmount_needed)}"] if report.unmount_needed else []

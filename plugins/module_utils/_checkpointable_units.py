@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import tempfile
 import time
 import typing as t
 from dataclasses import dataclass, field
@@ -118,6 +120,44 @@ def look(init: int, *, frozen: bool = False) -> Running:
         if found:
             since[name] = boot + min(one.start for one in found) / ticks
     return Running(init, frozen, since, _credentials(init))
+
+
+def held_programs(init: int) -> int:
+    """How many BPF programs the container's systemd holds. It frees those of old settings only when it ends."""
+    top = f"/proc/{init}/fd"
+    found = 0
+    with contextlib.suppress(OSError):
+        for name in os.listdir(top):
+            with contextlib.suppress(OSError):
+                found += os.readlink(f"{top}/{name}") in ("anon_inode:bpf-prog", "anon_inode:bpf_link")
+    return found
+
+
+def stop_and_start(runner: _runner.Runner, name: str, lxc_path: str, timeout: float) -> None:
+    """Shut the container down and start it again. Raises StasisError where that fails."""
+    by_hand = f"Look at lxc-info -P {lxc_path} -n {name}, and run lxc-start -P {lxc_path} -n {name} by hand."
+    done = runner.run(["lxc-stop", "-P", lxc_path, "-n", name, "-t", f"{timeout:.0f}"], timeout=timeout + 60)
+    if done.rc != 0:
+        raise _errors.StasisError(f"{name} could not be stopped: {done.stderr.strip()[-300:]}", by_hand, rc=done.rc)
+    rc, said = _start(name, lxc_path, timeout)
+    if rc != 0:
+        raise _errors.StasisError(f"{name} was stopped and could not be started again: {said[-300:]}", by_hand, rc=rc)
+
+
+def _start(name: str, lxc_path: str, timeout: float) -> tuple[int, str]:
+    with tempfile.TemporaryDirectory(prefix="stasis-start-") as place:
+        out = f"{place}/output"
+        # LXC's monitor keeps the output open.
+        done = _runner.run_to_files(
+            ["lxc-start", "-P", lxc_path, "-n", name, "-d"],
+            environment=_runner.clean_environment(),
+            stdout=out,
+            stderr=out,
+            timeout=timeout,
+            grace=10.0,
+        )
+        with open(out, encoding="utf-8", errors="replace") as stream:
+            return done.rc, stream.read().strip()
 
 
 def _credentials(init: int) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def _table() -> _Table:
     # Not at import: it takes tenths of a second, and most tasks have nothing to explain.
     notes = tuple((_diagnosis_types.compile_text(text), rule) for rule in _diagnosis_rules.RULES for text in rule.notes)
     lasts = tuple(
-        (_diagnosis_types.compile_text(rule.last[0]), _diagnosis_types.compile_text(rule.last[1]), rule.id)
+        (_diagnosis_types.compile_text(rule.last[0]), _any(rule.last[1:]), rule.id)
         for rule in _diagnosis_rules.RULES
         if rule.last
     )
@@ -54,6 +54,10 @@ def _table() -> _Table:
         lasts,
         re.compile("|".join(f"(?:{pattern.pattern})" for pattern in looked_for)),
     )
+
+
+def _any(texts: t.Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{_diagnosis_types.compile_text(text).pattern})" for text in texts))
 
 
 @dataclass

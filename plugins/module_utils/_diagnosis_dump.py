@@ -292,6 +292,16 @@ DUMP_RULES: tuple[_diagnosis_types.Rule, ...] = (
         last=("Trying via mntid %", "Trying via mntid % ns_mountpoint @./sys/fs/cgroup%"),
     ),
     _diagnosis_types.Rule(
+        "watch_link",
+        _diagnosis_types.CONFIGURATION,
+        _diagnosis_types.DUMP,
+        ("Can't dump that handle",),
+        "A process watches a symbolic link itself, as systemd does with /etc/localtime, or a file that has lost its name.",
+        "Set force_irmap to false, which keeps the watch where the checkpoint is restored on the same file system; or stop the watcher.",
+        "criu/fsnotify.c, check_open_handle()",
+        last=("%openable %", "not openable as %", "openable (inode don't match) as %"),
+    ),
+    _diagnosis_types.Rule(
         "watch_handle",
         _diagnosis_types.CONFIGURATION,
         _diagnosis_types.DUMP,
@@ -301,8 +311,8 @@ DUMP_RULES: tuple[_diagnosis_types.Rule, ...] = (
             "Unable to lookup a mount by dev %",
         ),
         "A process watches a file with inotify or fanotify on a file system, such as overlayfs, where CRIU cannot find it.",
-        "Set force_irmap to true and name the directory with criu_args: [--irmap-scan-path, DIRECTORY]; or stop the "
-        "watcher, or use a dir or btrfs root file system.",
+        "Stop the watcher, or name the directory with criu_args: [--irmap-scan-path, DIRECTORY] and force_irmap: true; that finds "
+        "nothing on btrfs.",
         "criu#2854",
     ),
     _diagnosis_types.Rule(

@@ -193,6 +193,18 @@ IMAGE_RULES: tuple[_diagnosis_types.Rule, ...] = (
         "criu#201",
     ),
     _diagnosis_types.Rule(
+        "thread_file",
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.RESTORE,
+        (
+            "Can't open file %/task/%/% on restore: No such file or directory",
+            "Can't open file %/task/%/%: No such file or directory",
+        ),
+        "A program had a file of one of its threads open (/proc/PID/task/TID); CRIU opens files before it makes the threads.",
+        "Start the container without this image; before the next dump stop that program, mostly one that watches threads.",
+        "criu/files-reg.c, open_path()",
+    ),
+    _diagnosis_types.Rule(
         "file_missing",
         _diagnosis_types.CONFIGURATION,
         _diagnosis_types.RESTORE,

@@ -117,6 +117,16 @@ NETWORK_RULES: tuple[_diagnosis_types.Rule, ...] = (
         "criu/util.c, cr_system_userns()",
     ),
     _diagnosis_types.Rule(
+        "nexthop_route",
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.RESTORE,
+        ("Nexthop specification and nexthop id are mutually exclusive.",),
+        "The container had a route to a nexthop object (ip nexthop, as FRR makes them); CRIU does not keep the object.",
+        "Start the container without this image; before the next dump put the gateway into the route itself (ip route replace "
+        "DESTINATION via GATEWAY), in FRR by no zebra nexthop kernel enable.",
+        "criu/net.c, restore_ip_dump()",
+    ),
+    _diagnosis_types.Rule(
         "ip_failed",
         _diagnosis_types.ENVIRONMENT,
         _diagnosis_types.BOTH,
@@ -173,6 +183,16 @@ NETWORK_RULES: tuple[_diagnosis_types.Rule, ...] = (
         _diagnosis_types.SYMPTOM,
     ),
     _diagnosis_types.Rule(
+        "firewall_foreign_match",
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.RESTORE,
+        ("unsupported xtables compat expression, use iptables-nft with this ruleset",),
+        "The container had a rule of iptables-nft with a match or target that nft lists and cannot load again.",
+        "Start the container without this image; before the next dump write the rule for nft (iptables-translate helps) or "
+        "for iptables-legacy.",
+        "criu/net.c, do_restore_nftables()",
+    ),
+    _diagnosis_types.Rule(
         "firewall_restore",
         _diagnosis_types.ENVIRONMENT,
         _diagnosis_types.RESTORE,
@@ -184,8 +204,10 @@ NETWORK_RULES: tuple[_diagnosis_types.Rule, ...] = (
             "%iptables-restore% failed",
         ),
         "The firewall rules inside the container could not be restored.",
-        "Install iptables-legacy or nftables as on the host of the dump, and a CRIU built with libnftables.",
+        "Read the error below that line; the host needs iptables-legacy or nftables as the host of the dump has them, and a "
+        "CRIU built with libnftables.",
         "criu/net.c, restore_iptables()",
+        _diagnosis_types.SYMPTOM,
     ),
     # Addresses and connections
     _diagnosis_types.Rule(
@@ -196,6 +218,16 @@ NETWORK_RULES: tuple[_diagnosis_types.Rule, ...] = (
         "Another program listens at a port that the container had.",
         "Stop it, or restore the container with a network of its own.",
         "criu/sk-inet.c, inet_bind()",
+    ),
+    _diagnosis_types.Rule(
+        "tcp_link_local",
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.RESTORE,
+        ("Can't bind inet socket back: Invalid argument", "Can't connect inet socket back: Invalid argument"),
+        "The container had a TCP connection over an IPv6 link-local address (fe80::), which CRIU restores without its interface.",
+        "Restore with tcp_close: true where that is enough; before the next dump end the connection, or make it over another "
+        "address.",
+        "soccr/soccr.c, libsoccr_set_sk_data_noq()",
     ),
     _diagnosis_types.Rule(
         "address_missing",

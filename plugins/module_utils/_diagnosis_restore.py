@@ -12,6 +12,16 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _diagnosis_types
 RESTORE_RULES: tuple[_diagnosis_types.Rule, ...] = (
     # Processes
     _diagnosis_types.Rule(
+        "posix_timer_restore",
+        _diagnosis_types.IMPOSSIBLE,
+        _diagnosis_types.RESTORE,
+        ("Can't create posix timer - %",),
+        "A program had a POSIX timer that CRIU cannot make again: for its first thread (SIGEV_THREAD_ID), or on the CPU clock "
+        "of a thread that had ended.",
+        "Start the container without this image; before the next dump stop that program, mostly a profiler.",
+        "criu/timer.c, encode_notify_thread_id()",
+    ),
+    _diagnosis_types.Rule(
         "pids_limit",
         _diagnosis_types.ENVIRONMENT,
         _diagnosis_types.RESTORE,

@@ -40,8 +40,8 @@ class Rule:
     reference: where to read on: `criu#NUMBER`, `lxc#NUMBER` or `podman#NUMBER` for an issue, else file and function.
     weight: CAUSE, SYMPTOM or LAST.
     notes: like says, for lines that CRIU does not call errors.
-    last: two texts, the second of which begins as the first: the rule counts only where the last line before that is like the
-    first is like the second.
+    last: a text, and others that fit some of its lines: the rule counts only where the last line before that is like the first
+    is like one of the others.
     """
 
     id: str
@@ -53,7 +53,7 @@ class Rule:
     reference: str
     weight: int = CAUSE
     notes: tuple[str, ...] = ()
-    last: tuple[str, str] | None = None
+    last: tuple[str, ...] = ()
 
     @property
     def link(self) -> str:

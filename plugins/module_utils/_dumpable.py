@@ -68,7 +68,8 @@ def warnings(found: t.Iterable[_findings.Finding], *, dumped: bool) -> list[str]
     """
     kinds: dict[str, list[_findings.Finding]] = {}
     for one in found:
-        if one.severity != _findings.NOTE and (not dumped or one.id in _OUTLIVES_THE_DUMP):
+        later = one.severity == _findings.LOSES or one.id in _OUTLIVES_THE_DUMP
+        if one.severity != _findings.NOTE and (not dumped or later):
             kinds.setdefault(one.id, []).append(one)
     return [_line(alike) for alike in kinds.values()]
 

@@ -20,13 +20,17 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _host,
     _install_record,
     _names,
+    _preflight_attributes,
     _preflight_container,
     _preflight_files,
     _preflight_look,
+    _preflight_losses,
     _preflight_mounts,
+    _preflight_network,
     _preflight_processes,
     _preflight_sockets,
     _preflight_space,
+    _proc_files,
     _runner,
 )
 
@@ -45,9 +49,15 @@ def findings(
     facts = _preflight_look.gather(runner, container, host)
     found += _preflight_container.container_findings(container, options)
     found += _preflight_processes.check(facts)
+    found += _preflight_attributes.check(facts)
+    found += _preflight_losses.check(facts, _proc_files.read("/proc/self/coredump_filter").strip())
+    found += _preflight_losses.check_segments(
+        _preflight_losses.removed_segments(runner, facts.init, facts.own_namespaces.get("ipc", ""))
+    )
     found += _preflight_files.check(facts, options)
     found += _preflight_sockets.check(facts, options)
     found += _preflight_mounts.check(facts, _mapped(container, options), options.allows.file_systems)
+    found += _preflight_network.check(_preflight_network.look(runner, facts.tasks, facts.own_namespaces.get("net", "")))
     room = _preflight_look.space(options.directory) if options.directory else None
     found += _preflight_container.user_namespace_findings(container, host.kernel, room)
     memory = _preflight_look.memory(container)
@@ -61,7 +71,7 @@ def findings(
 
 def refuse(container: _container.Container, found: t.Sequence[_findings.Finding]) -> None:
     """Raise StasisError, with every finding in its data, where one of them blocks."""
-    blocking = [one for one in found if one.severity == _findings.BLOCKS]
+    blocking = [one for one in found if one.refused]
     if blocking:
         first, more = blocking[0], len(blocking) - 1
         others = f" {more} more finding{'s' if more > 1 else ''} of this kind." if more else ""

@@ -25,6 +25,9 @@ _PARASITE = 256 << 10
 _HEADROOM = 4 << 20
 # The kernel from which on a file system can be mounted with other owners (FS_ALLOW_IDMAP in its source).
 _IDMAPPED_MOUNTS = {"ext4": "5.12", "xfs": "5.12", "btrfs": "5.15", "f2fs": "5.18", "tmpfs": "6.3"}
+_SYSCTL = "lxc.sysctl."
+# Read: devconfs4, devconfs6 and unix_conf_op() in CRIU's net.c.
+_KEPT_SYSCTLS = ("net.ipv4.conf.", "net.ipv6.conf.", "net.unix.", "net.ipv4.ping_group_range")
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def container_findings(container: _container.Container, options: _findings.Optio
     if options.directory:
         found += _place(container, options.directory)
     found += _confinement(container)
+    found += _sysctls(container)
     return found
 
 
@@ -222,6 +226,21 @@ def _confinement(container: _container.Container) -> t.Iterator[_findings.Findin
             container.name,
             f"It is confined by the AppArmor profile {profile}, and a restore needs it loaded.",
             "Load the same profile where it is restored.",
+        )
+
+
+def _sysctls(container: _container.Container) -> t.Iterator[_findings.Finding]:
+    names = sorted(
+        name[len(_SYSCTL) :]
+        for name, _value in container.config.entries
+        if name.startswith(_SYSCTL + "net.") and not name[len(_SYSCTL) :].startswith(_KEPT_SYSCTLS)
+    )
+    if names:
+        yield _findings.lost(
+            "sysctl",
+            container.name,
+            f"LXC sets {', '.join(names[:5])} at a start, and neither LXC nor CRIU does at a restore.",
+            "Set it inside the container after the restore, with `sysctl -w`.",
         )
 
 

@@ -12,7 +12,7 @@ import re
 import stat
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _proc, _versions
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _preflight_watches, _proc, _versions
 
 # Read: dump_one_file() in CRIU's files.c.
 _KEPT = frozenset(("eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "fanotify"))
@@ -31,9 +31,7 @@ _PLUGIN_MAJORS = frozenset((195, 226, *range(234, 255)))
 _FIRST_PIDFD = "4.1"
 _GHOST_LIMIT = 1 << 20
 _BLOCK = 512
-_INOTIFY = re.compile(r"^(?:inotify wd:|fanotify ino:).*?sdev:([0-9a-f]+)", re.MULTILINE)
-# Where file handles cannot be opened again, or not by CRIU. On cgroup2 they can (kernfs, KERNFS_ROOT_SUPPORT_EXPORTOP).
-_NO_HANDLES = frozenset(("proc", "sysfs", "cgroup", "devpts", "fuse", "mqueue", "debugfs", "tracefs", "9p"))
+_THREAD_FILE = re.compile(r"/(\d+)/task/(\d+)(?:/|\Z)")
 
 
 def check(facts: _findings.Facts, options: _findings.Options) -> list[_findings.Finding]:
@@ -55,7 +53,7 @@ def _descriptor(
     if one.link.startswith("/"):
         return _path(facts, options, one, subject)
     if one.link.startswith("anon_inode:"):
-        return _anonymous(facts, one, subject, pids)
+        return _anonymous(facts, options, one, subject, pids)
     if one.kind == "pipe":
         return _pipe(facts, one, subject)
     if one.kind == "socket":
@@ -76,11 +74,11 @@ def _unsupported(what: str, subject: str) -> _findings.Finding:
 
 
 def _anonymous(
-    facts: _findings.Facts, one: _proc.Descriptor, subject: str, pids: frozenset[int]
+    facts: _findings.Facts, options: _findings.Options, one: _proc.Descriptor, subject: str, pids: frozenset[int]
 ) -> t.Iterator[_findings.Finding]:
     kind = one.kind
     if kind in ("inotify", "fanotify"):
-        yield from _watches(facts, one, subject)
+        yield from _preflight_watches.check(facts, options, one, subject)
     elif kind == "bpf-map":
         yield from _bpf_map(facts, one, subject)
     elif kind == "pidfd":
@@ -162,37 +160,6 @@ def _namespace_file(facts: _findings.Facts, one: _proc.Descriptor, subject: str)
         )
 
 
-def _watches(facts: _findings.Facts, one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
-    if "fanotify sdev:" in one.info:
-        yield _findings.Finding(
-            "fanotify",
-            _findings.MAY_FAIL,
-            subject,
-            "It watches a whole file system, which CRIU leaves out without a word.",
-            "Stop the program first, and start it again after the restore.",
-        )
-    # The first mount of a file system is the one people know it by.
-    types = {_device(mount.device): mount for mount in reversed(facts.mounts)}
-    for number in sorted({int(text, 16) for text in _INOTIFY.findall(one.info)}):
-        # The kernel's own form here: 12 bits of major, 20 of minor.
-        mount = types.get((number >> 20, number & 0xFFFFF))
-        if mount is None:
-            where = f"a file system that is not mounted in the container (device {number >> 20}:{number & 0xFFFFF})"
-        elif mount.type == "overlay" and "nfs_export=on" not in mount.options.split(","):
-            where = f"{mount.target}, an overlay file system without nfs_export"
-        elif mount.base_type in _NO_HANDLES:
-            where = f"{mount.target} ({mount.type})"
-        else:
-            continue
-        yield _findings.Finding(
-            "inotify",
-            _findings.MAY_FAIL,
-            subject,
-            f"It watches something on {where}, where CRIU cannot find a file by its handle.",
-            "Stop the watching program first, or have it watch by polling.",
-        )
-
-
 def _path(
     facts: _findings.Facts, options: _findings.Options, one: _proc.Descriptor, subject: str
 ) -> t.Iterator[_findings.Finding]:
@@ -204,6 +171,8 @@ def _path(
         if not _given_terminal(one, options):
             yield _outside(one.link, subject)
         return
+    if one.file_system == "proc":
+        yield from _process_file(one, subject)
     if status is None:
         return
     if stat.S_ISCHR(status.st_mode):
@@ -218,6 +187,19 @@ def _path(
         )
     else:
         yield from _name(options, one.link, status, subject, one.visible)
+
+
+def _process_file(one: _proc.Descriptor, subject: str) -> t.Iterator[_findings.Finding]:
+    match = _THREAD_FILE.search(one.link)
+    # CRIU opens files before it makes any thread but the first.
+    if match and match.group(1) != match.group(2):
+        yield _findings.Finding(
+            "thread-file",
+            _findings.BLOCKS,
+            subject,
+            f"It keeps {one.link}, a file of a thread, which CRIU dumps and cannot restore.",
+            "Stop the program first, mostly one that watches threads; files of /proc/PID itself are no trouble.",
+        )
 
 
 def _given_terminal(one: _proc.Descriptor, options: _findings.Options) -> bool:
@@ -351,8 +333,3 @@ def _session_files(
             "It holds file locks, and file_locks is false.",
             "Set file_locks to true.",
         )
-
-
-def _device(text: str) -> tuple[int, int]:
-    major, _colon, minor = text.partition(":")
-    return int(major), int(minor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 import typing as t
 
 from ansible_collections.stasis.lxc.plugins.module_utils import _files, _findings, _proc
@@ -37,7 +38,9 @@ _KEPT = frozenset(
 _REMEDIES = {
     "MPTCP": "Turn Multipath TCP off: GODEBUG=multipathtcp=0 for a program in Go, sysctl net.mptcp.enabled=0 inside.",
 }
-_SS = re.compile(r"(u_\w+)\s+(\S+)\s+(\d+)\s+\d+\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?:.*? peers:([\d ]*))?")
+_SS = re.compile(
+    r"(u_\w+)\s+(\S+)\s+(\d+)\s+(\d+)\s+(.*?)\s+(\d+)\s+\S.*?\s+(\d+)\s+([<-]-[->])(?: ino:(\d+))?(?:.*? peers:([\d ]*))?"
+)
 # TIME_WAIT, CLOSE, LISTEN and NEW_SYN_RECV, by their numbers in include/net/tcp_states.h.
 _UNCONNECTED = frozenset(("06", "07", "0A", "0C"))
 _GETTY = "console-getty.service"
@@ -50,9 +53,22 @@ def unix_sockets(text: str) -> list[_findings.UnixSocket]:
     for line in _files.lines(text):
         match = _SS.match(line)
         if match:
-            kind, state, queued, _name, inode, peer, shut, peers = match.groups()
+            kind, state, queued, sent, name, inode, peer, shut, file, peers = match.groups()
             pending = tuple(int(number) for number in (peers or "").split())
-            found.append(_findings.UnixSocket(kind, state, int(queued), int(inode), int(peer), shut == "<->", pending))
+            found.append(
+                _findings.UnixSocket(
+                    kind,
+                    state,
+                    int(queued),
+                    int(inode),
+                    int(peer),
+                    shut == "<->",
+                    pending,
+                    int(sent),
+                    name,
+                    int(file or 0),
+                )
+            )
     return found
 
 
@@ -74,6 +90,22 @@ def connected(text: str) -> set[int]:
     return {int(row[9]) for row in rows if len(row) > 9 and row[3] not in _UNCONNECTED} - {0}
 
 
+def link_local(text: str) -> set[int]:
+    """Inodes of the connections from or to a link-local address (fe80::/10), in the text of /proc/PID/net/tcp6."""
+    rows = [line.split() for line in _files.lines(text)[1:]]
+    return {
+        int(row[9])
+        for row in rows
+        if len(row) > 9 and row[3] not in _UNCONNECTED and any(_is_link_local(text) for text in row[1:3])
+    } - {0}
+
+
+def _is_link_local(text: str) -> bool:
+    # The kernel prints each four bytes of the address as a number of its own byte order.
+    first = int(text[:8], 16).to_bytes(4, sys.byteorder)
+    return first[0] == 0xFE and first[1] & 0xC0 == 0x80
+
+
 def check(facts: _findings.Facts, options: _findings.Options) -> list[_findings.Finding]:
     """Every finding about sockets and terminals."""
     found: list[_findings.Finding] = []
@@ -87,7 +119,10 @@ def check(facts: _findings.Facts, options: _findings.Options) -> list[_findings.
     subjects = {inode: f"{task.label}, descriptor {one.number}" for inode, (task, one) in holders.items()}
     if not options.criu.tcp_established:
         found += _connections(facts, subjects)
+    found += _link_local(facts, subjects)
     found += _peers(facts, options, subjects)
+    found += _unaccepted(facts, subjects)
+    found += _renamed(facts, subjects)
     found += _waiting(facts, options)
     if not options.allows.shell_job:
         found += _terminals(facts)
@@ -125,6 +160,38 @@ def _connections(facts: _findings.Facts, inside: t.Mapping[int, str]) -> t.Itera
         )
 
 
+def _link_local(facts: _findings.Facts, inside: t.Mapping[int, str]) -> t.Iterator[_findings.Finding]:
+    for inode in sorted(facts.link_local & set(inside)):
+        yield _findings.Finding(
+            "tcp-link-local",
+            _findings.BLOCKS,
+            inside[inode],
+            "It has a TCP connection over an IPv6 link-local address (fe80::), which CRIU dumps and cannot restore.",
+            "Close it, or connect over another address.",
+        )
+
+
+def _unaccepted(facts: _findings.Facts, inside: t.Mapping[int, str]) -> t.Iterator[_findings.Finding]:
+    sockets = {one.inode: one for one in facts.unix}
+    for one in facts.unix:
+        if one.state != "LISTEN" or one.inode not in inside:
+            continue
+        written = [number for number in one.pending if number in sockets and sockets[number].sent]
+        if 0 in one.pending:
+            what = "was closed by its client before it was accepted"
+        elif written:
+            what = "already has data, and is not accepted yet"
+        else:
+            continue
+        yield _findings.Finding(
+            "unix-in-flight",
+            _findings.MAY_FAIL,
+            inside[one.inode],
+            f"A connection to its Unix socket {what}; the dump fails unless it is accepted by then.",
+            "Run the task again; where it stays so, restart the program, which does not accept.",
+        )
+
+
 def _peers(
     facts: _findings.Facts, options: _findings.Options, inside: t.Mapping[int, str]
 ) -> t.Iterator[_findings.Finding]:
@@ -150,6 +217,17 @@ def _peers(
             "The other end of its Unix socket is outside of the container.",
             "Stop the program, or what it talks to on the host; look for sockets in the bind mounts of the configuration.",
         )
+
+
+def _renamed(facts: _findings.Facts, inside: t.Mapping[int, str]) -> t.Iterator[_findings.Finding]:
+    for inode, (old, new) in sorted(facts.renamed.items()):
+        if inode in inside:
+            yield _findings.lost(
+                "unix-renamed",
+                inside[inode],
+                f"Its Unix socket was renamed from {old} to {new}; a restore makes it under the old name.",
+                f"After the restore run `mv {old} {new}` inside, or restart the program.",
+            )
 
 
 def _waiting(facts: _findings.Facts, options: _findings.Options) -> t.Iterator[_findings.Finding]:

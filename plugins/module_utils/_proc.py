@@ -18,6 +18,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _files
 DELETED = " (deleted)"
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "time_for_children", "user", "uts")
 
+# What a thread may have for itself.
+DESCRIPTORS, DIRECTORY, DIRECTORY_STATE, NETWORK, NAMESPACE = "descriptors", "directory", "state", "net", "namespace"
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _PREFIX_TAG = re.compile(r"(shared|master):(\d+)\Z")
 
@@ -27,7 +30,8 @@ class Descriptor:
     """One open descriptor. link: where /proc/PID/fd/NUMBER points. info: the text of its fdinfo where it matters.
 
     status: of what it points to, for paths only. protocol: the kernel's name for the protocol of a socket.
-    visible: None unless it was asked whether its path still leads to it.
+    visible: None unless it was asked whether its path still leads to it. file_system: its type, for paths on a known mount.
+    astray: of inotify, watched files to which their path does not lead, each with the type of its file system.
     """
 
     number: int
@@ -36,6 +40,8 @@ class Descriptor:
     status: os.stat_result | None = None
     protocol: str = ""
     visible: bool | None = None
+    file_system: str = ""
+    astray: tuple[tuple[str, str], ...] = ()
 
     @property
     def inode(self) -> int:
@@ -60,11 +66,23 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Timer:
+    """One POSIX timer. clock: the number of its clock. thread: the task it names with SIGEV_THREAD_ID, else 0."""
+
+    clock: int
+    thread: int = 0
+
+
+@dataclass(frozen=True)
 class Task:
     """One process. inside: its pid in the innermost namespace. session: its session there, 0 for one it cannot see.
 
     state: the letter in /proc/PID/stat. anonymous, shared: KiB. filters: how many seccomp filters it has; mode: of
-    seccomp. pending: mask of its signals. namespaces: name to `name:[inode]`.
+    seccomp. pending: mask of its signals. namespaces: name to `name:[inode]`. users, groups: real, effective and saved id.
+    size: of its address space in bytes. limits: the soft ones of setrlimit(), by their names in /proc/PID/limits. tids: its threads by their ids, and
+    inside_tids by those in the innermost namespace; both only where it has POSIX timers. apart: what a thread has for itself,
+    by one of the constants below. affinities: of its threads. personality, slack: of personality() and in ns, as /proc says.
+    core_filter: what of it a core dump has.
     """
 
     pid: int
@@ -82,6 +100,18 @@ class Task:
     namespaces: t.Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[Descriptor, ...] = ()
     mappings: tuple[Mapping, ...] = ()
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    size: int = 0
+    limits: t.Mapping[str, int] = field(default_factory=dict)
+    timers: tuple[Timer, ...] = ()
+    tids: frozenset[int] = frozenset()
+    inside_tids: frozenset[int] = frozenset()
+    apart: frozenset[str] = frozenset()
+    affinities: frozenset[frozenset[int]] = frozenset()
+    personality: int = 0
+    slack: int | None = None
+    core_filter: str = ""
 
     @property
     def label(self) -> str:
@@ -145,7 +175,26 @@ def task(pid: int, text: str) -> Task:
         filters=_number(fields, "Seccomp_filters"),
         anonymous=_number(fields, "RssAnon") + _number(fields, "VmSwap"),
         shared=_number(fields, "RssShmem"),
+        users=_ids(fields, "Uid"),
+        groups=_ids(fields, "Gid"),
+        size=_number(fields, "VmSize") * 1024,
     )
+
+
+_TIMER = re.compile(r"^notify: \w+/(\w+)\.(\d+)\nClockID: (-?\d+)$", re.MULTILINE)
+
+
+def timers(text: str) -> tuple[Timer, ...]:
+    """The POSIX timers in the text of /proc/PID/timers."""
+    return tuple(Timer(int(clock), int(number) if kind == "tid" else 0) for kind, number, clock in _TIMER.findall(text))
+
+
+_LIMIT = re.compile(r"^(Max [a-z -]+?)  +(\d+) ", re.MULTILINE)
+
+
+def limits(text: str) -> dict[str, int]:
+    """The soft limits in the text of /proc/PID/limits by the names there, such as `Max open files`; none that is unlimited."""
+    return {name: int(number) for name, number in _LIMIT.findall(text)}
 
 
 def mounts(text: str) -> list[Mount]:
@@ -201,6 +250,11 @@ def map_file(text: str, start: int) -> str:
 def _number(fields: t.Mapping[str, str], name: str) -> int:
     words = fields.get(name, "").split()
     return int(words[0]) if words else 0
+
+
+def _ids(fields: t.Mapping[str, str], name: str) -> frozenset[int]:
+    # Real, effective, saved, and the one for file systems, which no check of the kernel's here looks at.
+    return frozenset(int(word) for word in fields.get(name, "").split()[:3])
 
 
 def _last(text: str) -> int:

@@ -20,6 +20,8 @@ BPF = "bpf"
 DEVICE_BPF = "device bpf"
 # systemd 257 was seen to add ProtectClock='s filter only to a unit that has a filter anyway, which device-filter takes back.
 CLOCK_BPF = "device bpf for the clock"
+# They make systemd load BPF programs.
+ALL_BPF = frozenset((BPF, DEVICE_BPF, CLOCK_BPF))
 NAMESPACES = "namespaces"
 # systemd from 254 on shows a service the file with its own cgroup's memory pressure, where cgroup v2 has that controller.
 PRESSURE = "memory pressure"

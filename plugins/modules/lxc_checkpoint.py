@@ -125,7 +125,7 @@ options:
         made before anything is frozen, in check mode as well; see RV(findings).
       - V(refuse) fails, and the container is not touched. V(warn) tries it all the same, for a CRIU that can do more than the
         preflight knows of, by a plugin or by O(criu_args).
-      - What may fail, or may be lost, never keeps the dump from being tried.
+      - What may fail never keeps the dump from being tried, and what is lost only where it is protection or correctness (C(grave)).
       - For O(state=checkpointed); the default is V(refuse).
     type: str
     choices: [refuse, warn]
@@ -504,7 +504,8 @@ findings:
       description: A word for this kind of finding, see M(stasis.lxc.lxc_checkpoint_preflight).
       type: str
     severity:
-      description: V(blocks), V(may fail) or V(note).
+      description: V(blocks), V(may fail), V(loses) or V(note). What V(loses) is dumped and restored, and does not come back
+        as it was.
       type: str
     subject:
       description: The process, file or setting concerned.
@@ -515,6 +516,9 @@ findings:
     remedy:
       description: What to do about it, in one line.
       type: str
+    grave:
+      description: Whether protection or correctness is lost, so that a checkpoint is refused as by what V(blocks).
+      type: bool
 diagnoses:
   description:
     - On failure of CRIU or LXC the causes that their logs name, the likeliest first. The first is in RV(ignore:msg).

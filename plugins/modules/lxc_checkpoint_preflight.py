@@ -15,6 +15,8 @@ description:
     setting it is and what to do about it.
   - It reads C(/proc), the cgroups and the configuration of the containers. No process is stopped, traced or entered, and
     nothing is written.
+  - The host's own C(ss), C(ip) and C(nft) list what is in the network namespaces of the container. The firewall rules that they
+    list are loaded once into a new network namespace that lasts only for that, since a restore would load them.
   - M(stasis.lxc.lxc_checkpoint) makes the same checks before it freezes a container.
 author:
   - The stasis.lxc authors (@stasis-lxc)
@@ -150,8 +152,8 @@ EXAMPLES = r"""
 RETURN = r"""
 verdict:
   description:
-    - V(blocked) if something makes a checkpoint of one of the containers impossible, V(risky) if something may make it fail,
-      and V(ready) otherwise.
+    - V(blocked) if something makes a checkpoint of one of the containers impossible or loses protection or correctness,
+      V(risky) if something may make it fail, and V(ready) otherwise.
   returned: success
   type: str
   sample: ready
@@ -169,7 +171,8 @@ findings:
       type: str
       sample: descriptor
     severity:
-      description: V(blocks), V(may fail) or V(note).
+      description: V(blocks), V(may fail), V(loses) or V(note). What V(loses) is dumped and restored, and does not come back
+        as it was.
       type: str
       sample: blocks
     subject:
@@ -184,6 +187,10 @@ findings:
       description: What to do about it, in one line.
       type: str
       sample: Configure the program not to use io_uring, or stop it first.
+    grave:
+      description: Whether protection or correctness is lost, so that a checkpoint is refused as by what V(blocks).
+      type: bool
+      sample: false
 counts:
   description: How many findings there are of each severity.
   returned: success
@@ -191,6 +198,7 @@ counts:
   sample:
     blocks: 1
     may fail: 0
+    loses: 0
     note: 2
 containers:
   description: The same for each container.

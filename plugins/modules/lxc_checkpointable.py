@@ -63,9 +63,15 @@ options:
       - With V(false) that is left to you; until then the services run as before.
     type: bool
     default: false
+  restart_container:
+    description:
+      - Whether to stop the container and start it again where RV(stop_needed) is true. Its processes end.
+      - systemd keeps the BPF programs of the settings that it had until it ends, also after O(restart).
+    type: bool
+    default: false
   timeout:
     description:
-      - Seconds that O(restart) may take.
+      - Seconds that O(restart) may take, and each of the stop and the start of O(restart_container).
       - From 1 to 604800, a week.
     type: int
     default: 120
@@ -204,6 +210,16 @@ restarted:
   returned: success
   type: list
   elements: str
+stop_needed:
+  description:
+    - Whether systemd in the running container still holds BPF programs of its old settings, which nothing but a stop and a
+      start of the container frees. It cannot be checkpointed until then.
+  returned: success
+  type: bool
+container_restarted:
+  description: Whether the container was stopped and started again, or in check mode would be.
+  returned: success
+  type: bool
 notes:
   description: What else is to be known.
   returned: success

@@ -124,8 +124,9 @@ def named(answer: Answer, word: str) -> dict[str, t.Any]:
     found: list[dict[str, t.Any]] = [one for one in answer["findings"] if one["id"] == word]
     assert found, f"no {word} among {[one['id'] for one in answer['findings']]}"
     for one in found:
-        assert all(one.values()), f"something is empty: {one}"
-        assert not any("\n" in value for value in one.values())
+        texts = [value for key, value in one.items() if key != "grave"]
+        assert all(texts), f"something is empty: {one}"
+        assert not any("\n" in text for text in texts)
     return found[0]
 
 
@@ -149,6 +150,31 @@ def fails(pre: Pre, container: Container, severity: str, word: str, log: str, **
     assert dumped["rc"] != 0, f"CRIU dumped it all the same: {finding}"
     assert any(log in line for line in dumped["errors"]), dumped["errors"]
     assert dumped["causes"], f"no rule of the diagnosis knows a line of {dumped['errors']}"
+    return finding
+
+
+def back(pre: Pre, container: Container) -> Answer:
+    """Checkpoint with stop and restore, both of which must work; returns the restore's answer."""
+    checkpoint = pre.lxc.checkpoint(container)
+    checkpoint.checkpointed(stop=True)
+    return checkpoint.restored()
+
+
+def lost(pre: Pre, container: Container, word: str, log: str, cause: str) -> dict[str, t.Any]:
+    """The preflight finds what blocks; without it CRIU dumps, and its restore fails for that reason and with that cause."""
+    answer = pre.ask(container)
+    assert set(only(answer, "blocks")) == {word}, answer["summary"]
+    finding = named(answer, word)
+    checkpoint = pre.lxc.checkpoint(container)
+    refused = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True))
+    assert refused["failed"], "the preflight did not keep the checkpoint from being made"
+    assert container.running
+    done = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn"))
+    assert not done.get("failed"), done
+    answer = checkpoint.module.run(**checkpoint.options("restored"))
+    assert answer.get("failed"), f"it came back all the same: {finding}"
+    assert any(log in line for line in answer["log_errors"]), answer["log_errors"]
+    assert [one["id"] for one in answer["diagnoses"]][:1] == [cause], answer["diagnoses"]
     return finding
 
 

@@ -26,7 +26,7 @@ def pre(lxc: Factory, trouble: Path) -> Pre:
 def test_plain_container_is_ready_and_dumped(pre: Pre) -> None:
     answer = ready(pre, pre.start("nothing", network=True))
     assert answer["findings"] == []
-    assert answer["counts"] == {"blocks": 0, "may fail": 0, "note": 0}
+    assert answer["counts"] == {"blocks": 0, "may fail": 0, "loses": 0, "note": 0}
     assert "ready" in answer["summary"][0]
 
 
@@ -39,6 +39,7 @@ NO_TROUBLE = {
     "fanotify": ("fanotify", ["/tmp"]),
     "inotify on the root file system": ("inotify", ["/run"]),
     "inotify on /dev": ("inotify", ["/dev"]),
+    "symbolic link watched where CRIU looks": ("watched-link", ["/etc/link"]),
     "inotify on cgroup v2": ("mounted-watch", ["cgroup2"]),
     "socket unix raw": ("socket", ["unixraw"]),
     "zombie": ("zombie", []),
@@ -89,6 +90,14 @@ BLOCKS = {
     "automount without its master": ("autofs", ["x"], "autofs", "read end of the pipe"),
     "first thread ended": ("zombie-leader", [], "zombie-threads", "Zombies with threads"),
     "traced": ("traced", [], "traced", "Unseizable"),
+    "symbolic link watched on tmpfs": ("watched-link", ["/dev/link"], "watched-link", "suitable path for handle"),
+    "symbolic link watched": ("watched-link", ["/tmp/link"], "watched-link", "Can't dump that handle"),
+    "timer for the first of two threads": ("timer", ["first"], "timer", "Unable to convert the notify thread id"),
+    "timer for an ended thread": ("timer", ["ended"], "timer", "Unable to convert the notify thread id"),
+    "memory of another process": ("shared-address-space", [], "shared-address-space", "Can't make VM id"),
+    "no address space left": ("little-address-space", ["64"], "address-space", "Cannot allocate memory"),
+    "no descriptor left": ("few-descriptors", ["0"], "open-files", "Too many open files"),
+    "two descriptors left": ("few-descriptors", ["2"], "open-files", "Can't dump page with parasite"),
     **{
         f"nested {kind} namespace": ("namespace", [kind], f"nested-{kind}-namespace", "Can't dump nested")
         for kind in ("uts", "ipc", "pid", "user", "cgroup", "time")
@@ -170,6 +179,15 @@ def test_larger_ghost_limit_is_what_the_remedy_says(pre: Pre) -> None:
     ready(pre, container, ghost_limit=2097152)
 
 
+def test_process_of_another_user_blocks_where_root_lacks_a_capability(pre: Pre) -> None:
+    container = pre.start("other-user")
+    [capabilities] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:")]
+    if int(capabilities.split()[1], 16) & 1 << 24:
+        ready(pre, container)
+    else:
+        fails(pre, container, "blocks", "resource-capability", "Can't get rlimit")
+
+
 # What may fail, and here does
 
 RISKS = {
@@ -177,6 +195,8 @@ RISKS = {
     "inotify on proc": ("inotify", ["/proc/1"], "inotify", "Can't dump that handle"),
     "inotify on sysfs": ("inotify", ["/sys/kernel"], "inotify", "Can't dump that handle"),
     "inotify on overlay": ("overlay", ["x"], "inotify", "Can't dump that handle"),
+    "Unix connection with data, not accepted": ("unix-queue", ["data"], "unix-in-flight", "Non-empty write queue"),
+    "Unix connection closed, not accepted": ("unix-queue", ["closed"], "unix-in-flight", "closed in-flight socket"),
     "uninterruptible": ("uninterruptible", [], "uninterruptible", "state D"),
 }
 

@@ -36,8 +36,10 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -46,6 +48,7 @@
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef CLONE_NEWTIME
@@ -252,6 +255,14 @@ static void fanotify_filesystem(void)
 static void inotify(void)
 {
     need(inotify_add_watch(need(inotify_init1(0), "inotify"), argument, IN_CREATE), "inotify");
+    stay();
+}
+
+/* Watch a symbolic link itself at ARGUMENT, as systemd does with /etc/localtime. */
+static void watched_link(void)
+{
+    need(symlink("/etc/workload", argument), "symlink");
+    need(inotify_add_watch(need(inotify_init1(0), "inotify"), argument, IN_ATTRIB | IN_DONT_FOLLOW), "watch");
     stay();
 }
 
@@ -510,6 +521,17 @@ static void shared_memory(void)
     stay();
 }
 
+/* A segment that goes with its last user. */
+static void removed_segment(void)
+{
+    int segment = need(shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600), "shmget");
+
+    if (shmat(segment, NULL, 0) == (void *)-1)
+        fail("shmat");
+    need(shmctl(segment, IPC_RMID, NULL), "shmctl");
+    stay();
+}
+
 static void hugepages(void)
 {
     char *memory = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
@@ -745,6 +767,266 @@ static void crowd(void)
     stay();
 }
 
+static volatile pid_t worker;
+static volatile int worker_ends;
+
+static void *works(void *unused)
+{
+    (void)unused;
+    worker = syscall(SYS_gettid);
+    while (!worker_ends)
+        usleep(1000);
+    return NULL;
+}
+
+static pthread_t work(void)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, works, NULL))
+        fail("pthread_create");
+    while (!worker)
+        usleep(1000);
+    return thread;
+}
+
+/* A POSIX timer for: the only thread, the first of two, the other one, one that ends; a clock of a thread, of one that ends. */
+static void timer(void)
+{
+    pthread_t thread = strcmp(argument, "only") == 0 ? pthread_self() : work();
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct itimerspec later = {.it_value = {.tv_sec = 1000000}};
+    clockid_t which = CLOCK_MONOTONIC;
+    timer_t made;
+
+    signal(SIGUSR1, SIG_IGN);
+    if (strncmp(argument, "clock", 5) == 0) {
+        pthread_getcpuclockid(thread, &which);
+    } else if (strcmp(argument, "signal") != 0) {
+        event.sigev_notify = SIGEV_THREAD_ID;
+        event._sigev_un._tid = strcmp(argument, "only") == 0 || strcmp(argument, "first") == 0 ? getpid() : worker;
+    }
+    need(timer_create(which, &event, &made), "timer_create");
+    need(timer_settime(made, 0, &later, NULL), "timer_settime");
+    if (strstr(argument, "ended")) {
+        worker_ends = 1;
+        pthread_join(thread, NULL);
+    }
+    stay();
+}
+
+static int shares(void *unused)
+{
+    (void)unused;
+    while (pause())
+        continue;
+    return 0;
+}
+
+/* A process with the memory of another one. */
+static void shared_address_space(void)
+{
+    static char stack[65536] __attribute__((aligned(16)));
+
+    need(clone(shares, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL), "clone");
+    stay();
+}
+
+static long kib_of_address_space(void)
+{
+    FILE *stream = fopen("/proc/self/statm", "r");
+    long pages;
+
+    if (!stream || fscanf(stream, "%ld", &pages) != 1)
+        fail("statm");
+    fclose(stream);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* A limit that leaves so many KiB of address space. */
+static void little_address_space(void)
+{
+    rlim_t limit;
+
+    kib_of_address_space();
+    limit = (kib_of_address_space() + atol(argument)) * 1024;
+    need(setrlimit(RLIMIT_AS, &(struct rlimit){limit, limit}), "setrlimit");
+    stay();
+}
+
+/* A limit that leaves so many descriptors. */
+static void few_descriptors(void)
+{
+    int next = need(dup(0), "dup");
+
+    close(next);
+    ready();
+    need(setrlimit(RLIMIT_NOFILE, &(struct rlimit){next + atoi(argument), next + atoi(argument)}), "setrlimit");
+    for (;;)
+        pause();
+}
+
+static void other_user(void)
+{
+    need(setresgid(1000, 1000, 1000), "setresgid");
+    ready();
+    need(setresuid(1000, 1000, 1000), "setresuid");
+    for (;;)
+        pause();
+}
+
+/* An open file of a thread: "first/NAME" or "other/NAME". */
+static void file_of_a_thread(void)
+{
+    char path[256];
+
+    work();
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", getpid(), strncmp(argument, "first/", 6) == 0 ? getpid() : worker,
+             strchr(argument, '/') + 1);
+    need(open(path, O_RDONLY), path);
+    stay();
+}
+
+/* The link-local address of eth0, once the kernel has found nobody else with it. */
+static struct sockaddr_in6 link_local_address(void)
+{
+    struct sockaddr_in6 found = {.sin6_family = AF_INET6, .sin6_port = htons(7006)};
+    char text[33], device[17];
+    unsigned int index, length, scope, flags;
+
+    for (;; usleep(100000)) {
+        FILE *stream = fopen("/proc/net/if_inet6", "r");
+
+        while (stream && fscanf(stream, "%32s %x %x %x %x %16s", text, &index, &length, &scope, &flags, device) == 6) {
+            if (strcmp(device, "eth0") || strncmp(text, "fe80", 4) || flags & 0x40)
+                continue;
+            for (int i = 0; i < 16; i++)
+                sscanf(text + 2 * i, "%2hhx", &found.sin6_addr.s6_addr[i]);
+            found.sin6_scope_id = index;
+            return found;
+        }
+        if (stream)
+            fclose(stream);
+    }
+}
+
+/* Sockets on the link-local address: TCP "connected", "connecting" to nobody, or "listening"; "udp". */
+static void link_local(void)
+{
+    struct sockaddr_in6 address = link_local_address();
+    int one = need(socket(AF_INET6, strcmp(argument, "udp") ? SOCK_STREAM : SOCK_DGRAM, 0), "socket");
+    int other = need(socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0), "socket");
+
+    if (strcmp(argument, "connecting") == 0) {
+        address.sin6_addr.s6_addr[15] ^= 1;
+        if (connect(other, (struct sockaddr *)&address, sizeof(address)) == 0 || errno != EINPROGRESS)
+            fail("connect");
+        stay();
+    }
+    need(bind(one, (struct sockaddr *)&address, sizeof(address)), "bind");
+    if (strcmp(argument, "udp") != 0)
+        need(listen(one, 5), "listen");
+    if (strcmp(argument, "connected") == 0) {
+        if (connect(other, (struct sockaddr *)&address, sizeof(address)) < 0 && errno != EINPROGRESS)
+            fail("connect");
+        need(accept(one, NULL, NULL), "accept");
+    }
+    stay();
+}
+
+/* A connection to a Unix socket that is not accepted: "quiet", with "data", or "closed". */
+static void unix_queue(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/queue"};
+    int listener = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+    int client = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+
+    need(bind(listener, (struct sockaddr *)&name, sizeof(name)), "bind");
+    need(listen(listener, 5), "listen");
+    need(connect(client, (struct sockaddr *)&name, sizeof(name)), "connect");
+    if (strcmp(argument, "data") == 0)
+        need(write(client, "x", 1), "write");
+    if (strcmp(argument, "closed") == 0)
+        close(client);
+    stay();
+}
+
+static void *apart_from_the_others(void *unused)
+{
+    (void)unused;
+    if (strcmp(argument, "descriptors") == 0) {
+        need(unshare(CLONE_FILES), "unshare");
+        need(dup2(need(open("/etc/workload", O_RDONLY), "open"), 77), "dup2");
+    } else if (strcmp(argument, "net") == 0) {
+        need(unshare(CLONE_NEWNET), "unshare");
+    } else {
+        need(unshare(CLONE_FS), "unshare");
+        if (strcmp(argument, "directory") == 0)
+            need(chdir("/tmp"), "chdir");
+    }
+    worker = syscall(SYS_gettid);
+    while (pause())
+        continue;
+    return NULL;
+}
+
+/* A thread with a thing of its own: "descriptors", "directory", "state" of the directory that it may change, "net". */
+static void thread_apart(void)
+{
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, apart_from_the_others, NULL))
+        fail("pthread_create");
+    while (!worker)
+        usleep(1000);
+    stay();
+}
+
+/* An attribute of a process that CRIU does not keep. */
+static void attribute(void)
+{
+    cpu_set_t cpus;
+    FILE *stream;
+    int first = 0;
+
+    if (strcmp(argument, "affinity") == 0) {
+        need(sched_getaffinity(0, sizeof(cpus), &cpus), "sched_getaffinity");
+        if (CPU_COUNT(&cpus) < 2) {
+            errno = EOPNOTSUPP;
+            fail("one CPU only");
+        }
+        while (!CPU_ISSET(first, &cpus))
+            first++;
+        CPU_ZERO(&cpus);
+        CPU_SET(first, &cpus);
+        need(sched_setaffinity(0, sizeof(cpus), &cpus), "sched_setaffinity");
+    } else if (strcmp(argument, "personality") == 0) {
+        need(personality(ADDR_NO_RANDOMIZE), "personality");
+    } else if (strcmp(argument, "timer-slack") == 0) {
+        need(prctl(PR_SET_TIMERSLACK, 123456), "prctl");
+    } else {
+        stream = fopen("/proc/self/coredump_filter", "w");
+        if (!stream || fputs("0x7f", stream) == EOF || fclose(stream))
+            fail("coredump_filter");
+    }
+    stay();
+}
+
+/* A listening Unix socket with another name than it was bound to: "renamed", or with none: "unlinked". */
+static void unix_name(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "/tmp/service.new"};
+    int listener = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+
+    need(bind(listener, (struct sockaddr *)&name, sizeof(name)), "bind");
+    need(listen(listener, 5), "listen");
+    if (strcmp(argument, "renamed") == 0)
+        need(rename("/tmp/service.new", "/tmp/service"), "rename");
+    else
+        need(unlink("/tmp/service.new"), "unlink");
+    stay();
+}
+
 static void nothing(void) { stay(); }
 
 static const struct {
@@ -767,6 +1049,7 @@ static const struct {
     {"fanotify-fs", fanotify_filesystem},
     {"inotify", inotify},
     {"mounted-watch", mounted_watch},
+    {"watched-link", watched_link},
     {"pidfd-thread", pidfd_thread},
     {"opened", opened},
     {"direct-pipe", direct_pipe},
@@ -786,6 +1069,7 @@ static const struct {
     {"mapped-ring", mapped_ring},
     {"locked", locked},
     {"shared-memory", shared_memory},
+    {"removed-segment", removed_segment},
     {"hugepages", hugepages},
     {"memory", memory_of},
     {"mount", mount_of},
@@ -804,6 +1088,17 @@ static const struct {
     {"uninterruptible", uninterruptible},
     {"filtered", filtered},
     {"crowd", crowd},
+    {"link-local", link_local},
+    {"unix-queue", unix_queue},
+    {"thread-apart", thread_apart},
+    {"attribute", attribute},
+    {"unix-name", unix_name},
+    {"timer", timer},
+    {"shared-address-space", shared_address_space},
+    {"little-address-space", little_address_space},
+    {"few-descriptors", few_descriptors},
+    {"other-user", other_user},
+    {"file-of-a-thread", file_of_a_thread},
 };
 
 int main(int argc, char **argv)

@@ -24,7 +24,7 @@ def finding(container: str, severity: str = "blocks") -> dict[str, str]:
 
 
 def answer(*containers: tuple[str, str], findings: t.Sequence[dict[str, str]] = ()) -> dict[str, t.Any]:
-    counts = {"blocks": 0, "may fail": 0, "note": 0}
+    counts = {"blocks": 0, "may fail": 0, "loses": 0, "note": 0}
     return {
         "verdict": "ready",
         "counts": counts,
@@ -36,10 +36,10 @@ def answer(*containers: tuple[str, str], findings: t.Sequence[dict[str, str]] = 
 def test_containers_of_all_hosts_are_aligned() -> None:
     lines = table([["h1", answer(("web1", "ready"))], ["host-two", answer(("db", "ready"), ("longer-name", "ready"))]])
     assert lines == [
-        "HOST      CONTAINER    VERDICT  BLOCKS  MAY FAIL  NOTES",
-        "h1        web1         ready    0       0         0",
-        "host-two  db           ready    0       0         0",
-        "host-two  longer-name  ready    0       0         0",
+        "HOST      CONTAINER    VERDICT  BLOCKS  MAY FAIL  LOSES  NOTES",
+        "h1        web1         ready    0       0         0      0",
+        "host-two  db           ready    0       0         0      0",
+        "host-two  longer-name  ready    0       0         0      0",
     ]
 
 

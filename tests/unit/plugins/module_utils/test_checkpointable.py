@@ -337,3 +337,61 @@ def test_timeout_out_of_bounds_is_refused_before_anything_is_read(seconds: int) 
     with pytest.raises(StasisError, match=f"timeout is {seconds}"):
         # Nobody asks the runner for anything.
         _checkpointable.run(params, t.cast(t.Any, None), check_mode=True)
+
+
+@pytest.fixture
+def holding(running: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Prepared, and its systemd holds BPF programs all the same."""
+    running.run(*restarts(running), restart=True)
+    assert running.running is not None
+    began = time.time() + 60
+    running.running = Running(4321, since={LOGIND: began, "plain.service": began})
+    monkeypatch.setattr(_checkpointable_units, "held_programs", lambda _init: 2)
+    return running
+
+
+def restarts(host: Host) -> list[Call]:
+    return [
+        attach(host, "systemctl", "daemon-reload"),
+        attach(host, "systemctl", "try-restart", LOGIND),
+    ]
+
+
+def test_programs_that_systemd_holds_are_said(holding: Host) -> None:
+    for check in (True, False):
+        report = holding.run(check=check, restart=True)
+        assert (report.changed, report.stop_needed, report.container_restarted) == (False, True, False)
+        assert "restart_container: true" in report.summary[-1]
+
+
+def test_container_is_stopped_and_started_where_that_is_asked_for(
+    holding: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(_checkpointable_units, "_start", lambda name, _path, _timeout: (started.append(name) or 0, ""))
+    predicted = holding.run(check=True, restart_container=True)
+    assert started == []
+    stop = Call(["lxc-stop", "-P", holding.lxc_path, "-n", "web1", "-t", "120"])
+    done = holding.run(stop, restart_container=True)
+    assert (done.changed, done.stop_needed, done.container_restarted, started) == (True, False, True, ["web1"])
+    assert predicted == done
+
+
+def test_container_that_does_not_start_again_fails_the_task(holding: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_checkpointable_units, "_start", lambda _name, _path, _timeout: (1, "no bridge"))
+    stop = Call(["lxc-stop", "-P", holding.lxc_path, "-n", "web1", "-t", "120"])
+    with pytest.raises(StasisError, match="could not be started again: no bridge"):
+        holding.run(stop, restart_container=True)
+
+
+def test_programs_of_a_setting_that_stays_are_held_for_a_reason(running: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_checkpointable_units, "held_programs", lambda _init: 2)
+    roots.unit(running.root, LOGIND, "[Service]\nIPAddressDeny=any\nExecStart=/bin/x\n")
+    report = running.run(relax=["hostname"])
+    assert {one["relaxation"] for one in report.blocked} >= {"ip-filter"}
+    assert not report.stop_needed
+
+
+def test_nothing_is_held_by_a_process_without_programs() -> None:
+    assert _checkpointable_units.held_programs(os.getpid()) == 0
+    assert _checkpointable_units.held_programs(2**22 + 1) == 0

@@ -31,9 +31,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _link_remaps,
     _listing,
     _manifest,
-    _preflight_look,
     _preflight_sockets,
     _proc,
+    _proc_files,
     _rootfs,
     _scratch_mounts,
     _workspace,
@@ -205,7 +205,7 @@ def test_a_process_is_known_by_what_the_kernel_says_of_it(name: bytes, tmp_path:
     found = _proc.task(7, _files.text_of(str(tmp_path / "7/status")))
     assert (found.inside, found.state, os.fsencode(found.name)) == (3, "S", in_status.strip(b" \t"))
     sound(found.label)
-    assert _preflight_look._read(str(tmp_path / "7/status")) == _files.decoded(status)
+    assert _proc_files.read(str(tmp_path / "7/status")) == _files.decoded(status)
 
 
 def test_a_process_cannot_name_another_parent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,8 +195,18 @@ def test_refusal_names_the_first_that_blocks_and_carries_all() -> None:
 def test_table() -> None:
     each = {"id": "descriptor", "severity": "blocks", "subject": "app", "what": "It is so.", "remedy": "Change it."}
     looked = [
-        {"name": "web1", "verdict": "blocked", "counts": {"blocks": 1, "may fail": 0, "note": 2}, "findings": [each]},
-        {"name": "db", "verdict": "ready", "counts": {"blocks": 0, "may fail": 0, "note": 0}, "findings": []},
+        {
+            "name": "web1",
+            "verdict": "blocked",
+            "counts": {"blocks": 1, "may fail": 0, "loses": 0, "note": 2},
+            "findings": [each],
+        },
+        {
+            "name": "db",
+            "verdict": "ready",
+            "counts": {"blocks": 0, "may fail": 0, "loses": 0, "note": 0},
+            "findings": [],
+        },
     ]
     assert _preflight.summary(looked, [{"container": "web1", **each}]) == [
         "web1  blocked  1 blocks, 2 note",
@@ -279,3 +289,10 @@ def test_mounts_that_criu_is_told_of() -> None:
         "dev/console",
         "dev/tty1",
     }
+
+
+def test_sysctls_of_the_configuration_that_nobody_sets_again() -> None:
+    given = config(lxc_sysctl_net_core_somaxconn="777")
+    assert container_words(config=given) == [("sysctl", "loses")]
+    assert container_words(config=config(lxc_sysctl_net_ipv4_conf_all_forwarding="1")) == []
+    assert container_words(config=config(lxc_sysctl_kernel_shmmax="1")) == []

@@ -228,3 +228,39 @@ def test_mappings() -> None:
     assert mapped(Mapping(1, "[uprobes]"), options(criu_args=("--allow-uprobes",))) == []
     assert mapped(Mapping(1, "/SYSV00000000 (deleted)")) == []
     assert mapped(Mapping(1, "/SYSV00000000 (deleted)"), own_namespaces=INSIDE) == [("host-ipc", "blocks")]
+
+
+@pytest.mark.parametrize(
+    ("path", "file_system", "expected"),
+    [
+        ("/proc/4/task/6/schedstat", "proc", [("thread-file", "blocks")]),
+        ("/proc/4/task/6", "proc", [("thread-file", "blocks")]),
+        ("/mnt/proc/4/task/6/comm", "proc", [("thread-file", "blocks")]),
+        ("/proc/4/task/4/schedstat", "proc", []),
+        ("/proc/4/task", "proc", []),
+        ("/proc/4/schedstat", "proc", []),
+        ("/proc/4/task/6/comm", "ext4", []),
+    ],
+)
+def test_file_of_a_thread(path: str, file_system: str, expected: list[tuple[str, str]]) -> None:
+    one = Descriptor(5, path, "mnt_id:\t9\n", status(REGULAR), file_system=file_system)
+    assert files(one) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "file_system", "irmap", "blocks"),
+    [
+        ("/etc/localtime", "ext4", True, False),
+        ("/etc/localtime", "btrfs", True, True),
+        ("/etc/localtime", "btrfs", False, False),
+        ("/opt/link", "ext4", True, True),
+        ("/opt/link", "ext4", False, False),
+        ("/run/link", "tmpfs", True, True),
+        ("/run/link", "tmpfs", False, True),
+    ],
+)
+def test_watched_link(path: str, file_system: str, irmap: bool, blocks: bool) -> None:
+    one = Descriptor(5, "anon_inode:inotify", astray=((path, file_system),))
+    assert files(one, options(force_irmap=irmap)) == [("watched-link", "blocks")] * blocks
+    [*found] = _preflight_files.check(facts(process(descriptors=(one,))), options(force_irmap=irmap))
+    assert all(("force_irmap: false" in each.remedy) == (file_system != "tmpfs") for each in found)

@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _preflight_container, _preflight_look
+from ansible_collections.stasis.lxc.plugins.module_utils import _findings, _kcmp, _preflight_container, _preflight_look
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Process
 from ansible_collections.stasis.lxc.plugins.module_utils._errors import StasisError
@@ -69,7 +69,9 @@ class Proc:
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Proc:
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proc:
+    # The processes of this /proc have no counterpart that the kernel could compare.
+    monkeypatch.setattr(_kcmp, "compare", lambda one, other, _kind: 0 if one == other else 1 + (one > other))
     return Proc(tmp_path / "proc")
 
 
@@ -302,3 +304,57 @@ def test_space_of_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
     assert found is not None
     assert found.free > 0
     assert found.type
+
+
+def test_limits_and_timers_of_a_process(proc: Proc) -> None:
+    proc.add(100)
+    make.write(
+        str(proc.top / "100/limits"), "Limit   Soft Limit  Hard Limit  Units\nMax open files   1024   4096   files\n"
+    )
+    make.write(str(proc.top / "100/timers"), "ID: 0\nsignal: 10/0\nnotify: signal/tid.102\nClockID: 1\n")
+    (proc.top / "100/task/102").mkdir()
+    [init] = proc.gather().tasks
+    assert init.limits == {"Max open files": 1024}
+    assert [one.thread for one in init.timers] == [102]
+    assert init.tids == {100, 102}
+    assert init.inside_tids == frozenset()
+
+
+def test_threads_have_ids_inside_where_a_timer_is_on_the_clock_of_one(proc: Proc) -> None:
+    proc.add(100)
+    make.write(str(proc.top / "100/timers"), "ID: 0\nsignal: 10/0\nnotify: signal/pid.100\nClockID: -26\n")
+    make.write(str(proc.top / "100/task/100/status"), "Name:\ta\nState:\tS\nNSpid:\t100\t3\n")
+    [init] = proc.gather().tasks
+    assert init.inside_tids == {3}
+
+
+def test_processes_that_share_their_memory(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_preflight_look, "_VFORK", 0)
+    monkeypatch.setattr(
+        _kcmp,
+        "compare",
+        lambda one, other, _kind: 0 if {one, other} <= {101, 102} or one == other else 1 + (one > other),
+    )
+    proc.add(100, 101, 102)
+    for pid in (101, 102):
+        proc.add(pid)
+    assert proc.gather().sharing == (), "without memory they have ended"
+    for pid in (101, 102):
+        make.write(str(proc.top / f"{pid}/status"), "Name:\ta\nState:\tS\nNSpid:\t9\nNSsid:\t1\nVmSize:\t 100 kB\n")
+    assert proc.gather().sharing == ((101, 102),)
+
+
+def test_renamed_socket_is_found_by_its_inode(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/new").touch()
+    inode = (tmp_path / "run/new").stat().st_ino
+
+    def renamed(name: str, file: int) -> dict[int, tuple[str, str]]:
+        one = _findings.UnixSocket("u_str", "LISTEN", 0, 9, 0, True, name=name, file=file)
+        return dict(_preflight_look._renamed([one], str(tmp_path)))
+
+    assert renamed("/run/old", inode) == {9: ("/run/old", "/run/new")}
+    assert renamed("/run/new", inode) == {}
+    assert renamed("/run/old", inode + 1000) == {}
+    assert renamed("@abstract", inode) == {}
+    assert renamed("/run/old", 0) == {}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing as t
 from dataclasses import replace
 
@@ -161,3 +162,60 @@ def test_controlling_terminal_is_fine_beside_the_terminal_itself() -> None:
     master = Descriptor(7, "/dev/ptmx", "mnt_id:\t9\ntty-index:\t3\n", status(CHARACTER, (5, 2)))
     control = Descriptor(8, "/dev/tty", "mnt_id:\t9\n", status(CHARACTER, (5, 0)))
     assert sockets(control, slave, master) == []
+
+
+TCP6 = """  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: {one}:1B5E {other}:A096 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1 0
+"""
+LINK_LOCAL = f"{int.from_bytes(bytes((0xFE, 0x80, 0, 0)), sys.byteorder):08X}" + "0" * 24
+OTHER = f"{int.from_bytes(bytes((0x20, 0x01, 0x0D, 0xB8)), sys.byteorder):08X}" + "0" * 24
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "state", "expected"),
+    [
+        (LINK_LOCAL, LINK_LOCAL, "01", {9}),
+        (OTHER, LINK_LOCAL, "02", {9}),
+        (LINK_LOCAL, OTHER, "08", {9}),
+        (LINK_LOCAL, OTHER, "0A", set()),
+        (OTHER, OTHER, "01", set()),
+    ],
+)
+def test_connections_over_a_link_local_address(one: str, other: str, state: str, expected: set[int]) -> None:
+    text = TCP6.format(one=one, other=other, state=state, inode=9)
+    assert _preflight_sockets.link_local(text) == expected
+
+
+def test_connection_over_a_link_local_address_blocks_where_it_is_the_containers() -> None:
+    one = Descriptor(3, "socket:[9]", protocol="TCPv6")
+    assert sockets(one, link_local=frozenset((9,))) == [("tcp-link-local", "blocks")]
+    assert sockets(one, link_local=frozenset((8,))) == []
+
+
+@pytest.mark.parametrize(
+    ("pending", "sent", "expected"),
+    [((11,), 0, []), ((11,), 5, [("unix-in-flight", "may fail")]), ((0,), 0, [("unix-in-flight", "may fail")])],
+)
+def test_unix_connections_that_are_not_accepted(
+    pending: tuple[int, ...], sent: int, expected: list[tuple[str, str]]
+) -> None:
+    held = [Descriptor(3, "socket:[10]", protocol="UNIX"), Descriptor(4, "socket:[11]", protocol="UNIX")]
+    listener = _findings.UnixSocket("u_str", "LISTEN", 1, 10, 0, True, pending)
+    client = _findings.UnixSocket("u_str", "ESTAB", 0, 11, 0, bool(pending[0]), (), sent)
+    assert sockets(*held[: 1 + bool(pending[0])], unix=(listener, client)) == expected
+
+
+def test_what_a_unix_socket_has_sent() -> None:
+    [one] = _preflight_sockets.unix_sockets("u_str ESTAB 0      768    * 901 * 0 <-> ")
+    assert (one.queued, one.sent) == (0, 768)
+
+
+def test_renamed_unix_socket_loses() -> None:
+    one = Descriptor(3, "socket:[10]", protocol="UNIX")
+    assert sockets(one, renamed={10: ("/run/a", "/run/b")}) == [("unix-renamed", "loses")]
+    assert sockets(one, renamed={11: ("/run/a", "/run/b")}) == []
+
+
+def test_name_and_file_of_a_unix_socket() -> None:
+    [one] = _preflight_sockets.unix_sockets("u_str LISTEN 0 5 /run/a b 901 * 0 <-> ino:77 dev:0/65024 peers: 0 12")
+    assert (one.name, one.file, one.pending) == ("/run/a b", 77, (0, 12))

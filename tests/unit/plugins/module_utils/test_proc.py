@@ -114,3 +114,29 @@ def test_kinds_and_inodes_of_links() -> None:
 def test_mount_of_a_descriptor() -> None:
     assert _proc.mount_id(text("ordinary/fdinfo_0")) > 0
     assert _proc.mount_id("pos:\t0\n") == 0
+
+
+def test_posix_timers() -> None:
+    text = (
+        "ID: 0\nsignal: 10/00007ffd\nnotify: signal/tid.8247\nClockID: 1\n"
+        "ID: 3\nsignal: 14/0000000000000000\nnotify: signal/pid.8246\nClockID: -26\n"
+        "ID: 4\nsignal: 0/0000000000000000\nnotify: none/pid.8246\nClockID: 0\n"
+    )
+    assert _proc.timers(text) == (_proc.Timer(1, 8247), _proc.Timer(-26), _proc.Timer(0))
+    assert _proc.timers("") == ()
+
+
+def test_limits() -> None:
+    text = (
+        "Limit                     Soft Limit           Hard Limit           Units     \n"
+        "Max cpu time              unlimited            unlimited            seconds   \n"
+        "Max open files            1024                 524288               files     \n"
+        "Max address space         1048576              unlimited            bytes     \n"
+        "Max nice priority         0                    0                    \n"
+    )
+    assert _proc.limits(text) == {"Max open files": 1024, "Max address space": 1048576, "Max nice priority": 0}
+
+
+def test_owners_and_size_of_a_process() -> None:
+    one = _proc.task(1, "Name:\ta\nState:\tS\nUid:\t0\t1000\t5\t6\nGid:\t0\t0\t0\t0\nVmSize:\t 12 kB\n")
+    assert (one.users, one.groups, one.size) == (frozenset((0, 1000, 5)), frozenset((0,)), 12288)
