@@ -260,7 +260,12 @@ def _generations(kind: Kind, place: Ground, checkpoint: Checkpoint, result: Resu
     result["leave_running"] = True
     _must(checkpoint, "absent")
     for generation in range(1, GENERATIONS + 1):
-        _must(checkpoint, "checkpointed", stop=True, **kind.options())
+        proof = _must(checkpoint, "checkpointed", stop=True, **kind.options())["proof"]
+        # A host whose network is shared, an overlay that cannot do what the root file system can: with the reason.
+        assert proof["verdict"] in ("proven", "partial", "skipped"), f"generation {generation}: {proof}"
+        result["proof"] = proof["verdict"]
+        if proof["why"] and proof["why"] not in result["evidence"]:
+            result["evidence"].append(proof["why"])
         assert subject.state == "STOPPED", f"generation {generation}: it is {subject.state} after the dump"
         _private(checkpoint.directory)
         answer = _must(checkpoint, "restored")
