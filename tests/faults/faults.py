@@ -82,6 +82,8 @@ def main() -> int:
     if options.report:
         host = f"{_system()}, kernel {platform.release()}, {os.cpu_count()} processors"
         Path(options.report).write_text(report.render(found, seconds, host))
+    with open(Path(os.environ.get("STASIS_RESULTS", "/var/tmp"), "durations"), "w", encoding="utf-8") as durations:
+        durations.writelines(f"{one.seconds:.1f} {one.name}\n" for one in outcomes)
     number = report.counts(found)
     missing = len(wanted) - len(found)
     if options.part is not None:

@@ -83,16 +83,20 @@ def main() -> int:
     if os.environ.get("STASIS_RESULTS"):
         with open(Path(os.environ["STASIS_RESULTS"], "counts"), "a", encoding="utf-8") as counts:
             counts.write(f"{len(kinds) - crew.bad} {bad}\n")
+        with open(Path(os.environ["STASIS_RESULTS"], "durations"), "a", encoding="utf-8") as durations:
+            durations.writelines(f"{seconds} {name}\n" for name, seconds in crew.seconds.items())
     return 1 if bad else 0
 
 
 class Crew:
-    """Has kinds tried, each by a process of its own in a slot, and says what came of them. bad: how many are wrong."""
+    """Has kinds tried, each by a process of its own in a slot, and says what came of them. bad: how many are wrong. seconds: of
+    each."""
 
     def __init__(self, folder: Path, host: Result) -> None:
         self.folder, self.host = folder, host
         self.expected = json.loads(EXPECTED.read_text(encoding="utf-8"))
         self.bad = 0
+        self.seconds: dict[str, float] = {}
         self._said = threading.Lock()
 
     def work(self, kinds: t.Sequence[Kind], slots: t.Sequence[Slot]) -> None:
@@ -137,6 +141,7 @@ class Crew:
             lines += [f"      {line}" for line in result["evidence"]]
         with self._said:
             self.bad += bool(wrong)
+            self.seconds[kind.name] = result["seconds"]
             print("\n".join(lines), flush=True)
 
 
