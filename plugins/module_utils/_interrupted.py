@@ -27,7 +27,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _rootfs,
     _runner,
     _systemd,
+    _trial_cgroups,
     _user_namespace,
+    _workspace,
 )
 
 
@@ -60,6 +62,7 @@ def _recover_all(
     if journal is not None:
         told += _autostart_again(journal, container, runner, act=act)
         told += _restored(journal, container, runner, act=act)
+        told += _trial_left(journal, wanted, act=act)
         directories += [journal.directory] if journal.directory != wanted.directory else []
     for directory in directories:
         told += _recover.recover(
@@ -157,6 +160,16 @@ def _autostart_again(
     if act:
         _autostart.allow(list(journal.units), container.config_path, runner)
     return [f"switched the autostart of {container.name} on again, which an interrupted dump had switched off"]
+
+
+def _trial_left(journal: _journal.Journal, wanted: _argspec.Wanted, *, act: bool) -> list[str]:
+    """What the kernel does not take back of a trial restore that was killed."""
+    key = _workspace.key(wanted.name, wanted.lxc_path)
+    if journal.action != _journal.DUMP or not _trial_cgroups.left(key):
+        return []
+    if act:
+        _trial_cgroups.remove(key)
+    return ["removed the cgroups of a trial restore that an interrupted run had left"]
 
 
 def _subjects(journal: _journal.Journal) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@
 All of it happens in a mount, a network and a pid namespace of its own. The root file system is an overlay over the
 container's own, whose upper layer is in memory; bind mounts are overlays or read-only; the host sides of the veths lead
 nowhere. The kernel takes everything back when the pid namespace's init ends, which it does with its parent. Only the
-cgroups outlive it: remove_cgroups().
+cgroups outlive it, see _trial_cgroups.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _nic_records,
     _nics,
     _runner,
+    _trial_cgroups,
     _user_namespace,
 )
 
@@ -103,10 +104,7 @@ class Trial:
         # What the kernel can do is not looked at while the container is frozen.
         feature = _criu_command.check_feature(order.criu, "uffd-noncoop")
         self._lazy = _start(feature, order, _runner.clean_environment()).wait(_CHECK_SECONDS) == 0
-        remove_cgroups(order.key)
-        for hierarchy in trial_cgroups(order.cgroups, order.key):
-            os.mkdir(hierarchy.directory, 0o755)
-            _give_cpuset(hierarchy.directory)
+        _trial_cgroups.make(order.cgroups, order.key)
         self._root = _root_of(order.init_pid)
         # Before the pid namespace: what makes this mount names its child by a pid.
         self._images = _copy(order.images) if order.root is None else _user_namespace.mount(order.images, order.root)
@@ -149,7 +147,7 @@ class Trial:
             supervised=False,
             lazy=daemon is not None,
         )
-        roots = _cgroups.criu_roots(trial_cgroups(order.cgroups, order.key))
+        roots = _cgroups.criu_roots(_trial_cgroups.of(order.cgroups, order.key))
         options = replace(order.options, external_mounts=())
         argv = _criu_command.trial(order.criu, f"{_PLACE}/root", roots, options, facts)
         write(_file(order, "argv.ran"), "".join(f"{word}\n" for word in argv))
@@ -202,7 +200,7 @@ class Trial:
         if order.ipv6:
             env["STASIS_IPV6"] = "1"
         record = os.path.join(order.images, _cgroup_tree.RECORD)
-        unified = _cgroup_tree.unified(trial_cgroups(order.cgroups, order.key))
+        unified = _cgroup_tree.unified(_trial_cgroups.of(order.cgroups, order.key))
         if unified is not None and order.options.manage_cgroups not in ("none", "ignore") and os.path.exists(record):
             env["STASIS_CGROUPS"] = record
             env["STASIS_CGROUP_MOUNT"] = unified.mount
@@ -211,50 +209,17 @@ class Trial:
         return env
 
 
-def trial_cgroups(hierarchies: t.Sequence[_cgroups.Hierarchy], key: str) -> tuple[_cgroups.Hierarchy, ...]:
-    """The cgroups of a trial: one in the root of each hierarchy. Pure."""
-    return tuple(replace(one, path=_cgroup(key)) for one in hierarchies)
-
-
 def clean(order: Order) -> None:
     """Take back what the kernel does not: the cgroups of a trial that has ended, and the modes of its images."""
-    remove_cgroups(order.key)
+    _trial_cgroups.remove(order.key)
     if order.root is not None:
         _user_namespace.shut(order.images)
-
-
-def remove_cgroups(key: str) -> None:
-    """Remove the cgroups of a trial, which has ended."""
-    for mount in _cgroups.parse_mounts(_files.text_of("/proc/self/mountinfo")).values():
-        for folder, _folders, _names in os.walk(mount + _cgroup(key), topdown=False):
-            for _try in range(200):
-                try:
-                    os.rmdir(folder)
-                    break
-                except FileNotFoundError:
-                    break
-                except OSError:
-                    # Its tasks have been killed, and are about to go.
-                    time.sleep(0.01)
 
 
 def write(path: str, text: str) -> None:
     """Write a file of the trial; nothing of it need be on disk."""
     with open(path, "w", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
-
-
-def _cgroup(key: str) -> str:
-    return f"/stasis.trial.{key}"
-
-
-def _give_cpuset(directory: str) -> None:
-    """With cgroup v1 nobody can enter a cgroup that has no processors and no memory."""
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        above = _files.text_of(os.path.join(os.path.dirname(directory), name)).strip()
-        if above and os.path.exists(os.path.join(directory, name)):
-            with open(os.path.join(directory, name), "w", encoding="ascii") as stream:
-                stream.write(above)
 
 
 def _root_of(pid: int) -> int:

@@ -10,7 +10,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _proof, _trial
+from ansible_collections.stasis.lxc.plugins.module_utils import _criu_command, _proof, _trial, _trial_cgroups
 from ansible_collections.stasis.lxc.plugins.module_utils._cgroups import Hierarchy
 from ansible_collections.stasis.lxc.plugins.module_utils._nics import Nic
 from ansible_collections.stasis.lxc.tests.unit.support.make import wanted
@@ -61,7 +61,7 @@ def test_trial_has_cgroups_of_its_own_in_the_root_of_each_hierarchy() -> None:
         Hierarchy(("memory",), "/sys/fs/cgroup/memory", "/lxc.payload.web1", False),
         Hierarchy((), "/sys/fs/cgroup/unified", "/lxc.payload.web1", True),
     )
-    assert [one.directory for one in _trial.trial_cgroups(source, "web1-abc")] == [
+    assert [one.directory for one in _trial_cgroups.of(source, "web1-abc")] == [
         "/sys/fs/cgroup/memory/stasis.trial.web1-abc",
         "/sys/fs/cgroup/unified/stasis.trial.web1-abc",
     ]
