@@ -8,6 +8,7 @@ import errno
 import os
 import typing as t
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from ansible_collections.stasis.lxc.plugins.module_utils import (
@@ -23,6 +24,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _restore,
     _rootfs,
     _systemd,
+    _trial_cgroups,
     _workspace,
 )
 from ansible_collections.stasis.lxc.plugins.module_utils._container import Container, Process
@@ -304,3 +306,16 @@ def test_what_was_done_before_a_refusal_is_told_with_it(host: Host, monkeypatch:
     with pytest.raises(StasisError) as refusal:
         host.recover()
     assert (refusal.value.data["recovered"], refusal.value.data["changed"]) == (["waited for the restore"], True)
+
+
+@pytest.mark.parametrize("act", [True, False])
+def test_cgroups_of_a_trial_that_was_killed_are_removed_and_told(
+    host: Host, monkeypatch: pytest.MonkeyPatch, act: bool
+) -> None:
+    there = Path(host.top, "cgroup/stasis.trial")
+    (there / "system.slice").mkdir(parents=True)
+    monkeypatch.setattr(_trial_cgroups._cgroups, "parse_mounts", lambda _text: {"": f"{host.top}/cgroup"})
+    monkeypatch.setattr(_trial_cgroups, "_cgroup", lambda _key: "/stasis.trial")
+    host.begin(DUMP)
+    assert host.recover(act=act) == ["removed the cgroups of a trial restore that an interrupted run had left"]
+    assert there.exists() is not act
