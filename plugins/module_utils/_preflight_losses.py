@@ -46,19 +46,21 @@ def look(top: str, pid: int, namespaces: t.Mapping[str, str]) -> dict[str, t.Any
     }
 
 
-def _apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> t.Iterator[str]:
+def _apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> list[str]:
+    apart = []
     if _kcmp.compare(pid, tid, _kcmp.FILES) in (1, 2):
-        yield _proc.DESCRIPTORS
+        apart.append(_proc.DESCRIPTORS)
     if _kcmp.compare(pid, tid, _kcmp.FS) in (1, 2):
         places = [
             (_proc_files.link(f"{one}/cwd"), _proc_files.link(f"{one}/root")) for one in (top, f"{top}/task/{tid}")
         ]
-        yield _proc.DIRECTORY_STATE if places[0] == places[1] else _proc.DIRECTORY
+        apart.append(_proc.DIRECTORY_STATE if places[0] == places[1] else _proc.DIRECTORY)
     with _proc_files.directory(f"{top}/task/{tid}/ns") as links:
         for name in _THREAD_NAMESPACES if links >= 0 else ():
             found = _proc_files.link(name, links)
             if found and found != namespaces.get(name, found):
-                yield _proc.NETWORK if name == "net" else _proc.NAMESPACE
+                apart.append(_proc.NETWORK if name == "net" else _proc.NAMESPACE)
+    return apart
 
 
 def removed_segments(runner: _runner.Runner, init: _proc.Task, own: str, *, proc: str = "/proc") -> int:

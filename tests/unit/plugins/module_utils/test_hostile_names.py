@@ -63,7 +63,7 @@ NAMES = (
 
 def _random_names() -> list[bytes]:
     source = random.Random(1)
-    made = [bytes(source.choice(range(1, 256)) for _ in range(source.randint(1, 15))) for _ in range(40)]
+    made = [bytes(source.choice(range(1, 256)) for _byte in range(source.randint(1, 15))) for _name in range(40)]
     return [one.replace(b"/", b"_") for one in made]
 
 

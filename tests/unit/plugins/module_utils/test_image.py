@@ -95,8 +95,9 @@ def test_staging_directory_is_private_and_holds_the_draft(target: str) -> None:
     assert staging == _image.staging_path(target)
     assert stat.S_IMODE(os.stat(os.path.dirname(target)).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(staging).st_mode) == 0o700
-    [(name, text)] = tree(staging).items()
-    assert name == "draft.json"
+    found = tree(staging)
+    assert list(found) == ["draft.json"]
+    text = found["draft.json"]
     written = json.loads(text.partition(" ")[2])
     assert len(written.pop("made_here")) == 65
     assert (text[:6], written) == ("100600", draft())

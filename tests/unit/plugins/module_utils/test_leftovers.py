@@ -314,7 +314,7 @@ def test_many_names_of_a_log_do_not_fill_the_memory(tmp_path: Path) -> None:
 
 
 def test_only_what_did_not_stand_still_before_the_run_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    sleepers = [subprocess.Popen(["sleep", "100"]) for _ in range(2)]
+    sleepers = [subprocess.Popen(["sleep", "100"]) for _number in range(2)]
     try:
         for one in sleepers:
             os.kill(one.pid, signal.SIGSTOP)
