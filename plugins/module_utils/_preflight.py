@@ -48,6 +48,7 @@ def findings(
         return _ordered([*found, state])
     facts = _preflight_look.gather(runner, container, host)
     found += _preflight_container.container_findings(container, options)
+    found += _preflight_container.cgroup_findings(container)
     found += _preflight_processes.check(facts)
     found += _preflight_attributes.check(facts)
     found += _preflight_losses.check(facts, _proc_files.read("/proc/self/coredump_filter").strip())

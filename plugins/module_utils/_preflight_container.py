@@ -12,6 +12,7 @@ import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.stasis.lxc.plugins.module_utils import (
+    _cgroup_tree,
     _container,
     _directory,
     _errors,
@@ -126,6 +127,15 @@ def container_findings(container: _container.Container, options: _findings.Optio
     found += _confinement(container)
     found += _sysctls(container)
     return found
+
+
+def cgroup_findings(container: _container.Container) -> list[_findings.Finding]:
+    """The finding about a cgroup whose name the record of an image cannot hold."""
+    try:
+        _cgroup_tree.check_names(container.cgroups)
+    except _errors.StasisError as exc:
+        return [_findings.Finding("cgroup-name", _findings.BLOCKS, container.name, exc.what, exc.remedy)]
+    return []
 
 
 def user_namespace_findings(

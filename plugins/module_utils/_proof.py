@@ -30,7 +30,9 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _criu_log,
     _criu_run,
     _errors,
+    _exe_links,
     _files,
+    _leftovers,
     _nics,
     _records,
     _runner,
@@ -176,8 +178,14 @@ def failure(wanted: _argspec.Wanted, prover: Prover, proof: Verdict, **data: t.A
 
 
 def _work(order: _trial.Order, seconds: float, parent: int, tell: int, *, running: bool) -> t.NoReturn:
-    """In the other process: prepare, wait until the hook asks, try, vote."""
+    """In the other process: prepare, wait until the hook asks, try, vote.
+
+    Like CRIU it is to outlive a module that is killed, so that the dump comes to its end.
+    """
     try:
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         _let_go(tell)
         lock = os.open(os.path.join(order.work, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -188,26 +196,34 @@ def _work(order: _trial.Order, seconds: float, parent: int, tell: int, *, runnin
             os.write(tell, f"{exc.strerror or exc}".encode())
             os._exit(1)
         os.close(tell)
-        asked = os.path.join(order.work, _ASKED)
-        while not running and not os.path.exists(asked):
-            if os.getppid() != parent:
-                os._exit(1)
-            time.sleep(_LOOK_SECONDS)
-        found = _try(trial, order, seconds, running=running)
-        _trial.write(os.path.join(order.work, _VERDICT), json.dumps(found.as_dict()))
-        _trial.write(os.path.join(order.work, _VOTE), "no\n" if found.verdict == REFUSED else "yes\n")
+        if running or _await(order, parent):
+            found = _try(trial, order, seconds, running=running)
+            _trial.write(os.path.join(order.work, _VERDICT), json.dumps(found.as_dict()))
+            _trial.write(os.path.join(order.work, _VOTE), "no\n" if found.verdict == REFUSED else "yes\n")
         os.close(lock)
-        _trial.clean(order)
     except Exception as exc:  # noqa: BLE001 # whatever it is, it must not go on in the place of the task
         _trial.write(os.path.join(order.work, "error"), repr(exc))
     finally:
+        _trial.clean(order)
         os._exit(0)
+
+
+def _await(order: _trial.Order, parent: int) -> bool:
+    """Wait until the hook asks; False where nobody is left to ask, as the module and its CRIU were killed."""
+    asked = os.path.join(order.work, _ASKED)
+    while not os.path.exists(asked):
+        if os.getppid() != parent and not _leftovers.of_run(os.path.dirname(order.work)):
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def _try(trial: _trial.Trial, order: _trial.Order, seconds: float, *, running: bool) -> Verdict:
     began = time.monotonic()
     try:
         _records.check(order.images)
+        # As before a restore; what seals the image does it again, should the host fail before this is on disk.
+        _exe_links.mend(order.images)
         trial.run(seconds)
         reached = os.path.exists(os.path.join(order.work, "reached"))
         verdict, why = judge(reached, _workspace.read_text(os.path.join(order.work, "restore.log")), running=running)

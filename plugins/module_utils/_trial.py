@@ -131,7 +131,10 @@ class Trial:
         order = self._order
         try:
             _check(_libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-            images, mounts = self._mounts()
+            # CRIU ends its helpers by SIGTERM, which the process above ignores.
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            images = self._mounts()
             lazy = self._lazy and _memory(images) > _LAZY_BYTES
             daemon = self._daemon(images) if lazy else None
         except (OSError, subprocess.SubprocessError) as exc:
@@ -141,43 +144,44 @@ class Trial:
             images=images,
             work=order.work,
             hook=order.hook,
-            mounts=mounts,
+            mounts=order.mounts,
             externals=tuple(_nics.criu_externals(order.nics, made_before=order.root is not None)),
             terminals=order.terminals,
             supervised=False,
             lazy=daemon is not None,
         )
         roots = _cgroups.criu_roots(_trial_cgroups.of(order.cgroups, order.key))
-        options = replace(order.options, external_mounts=())
-        argv = _criu_command.trial(order.criu, f"{_PLACE}/root", roots, options, facts)
+        argv = _criu_command.trial(order.criu, f"{_PLACE}/root", roots, order.options, facts)
         write(_file(order, "argv.ran"), "".join(f"{word}\n" for word in argv))
         try:
             return abs(_start(argv, order, self._environment()).wait(seconds))
         except subprocess.TimeoutExpired:
             return 124
 
-    def _mounts(self) -> tuple[str, tuple[_criu_command.MountMap, ...]]:
-        """The file systems of the trial; returns where its images are, and the sources of the bind mounts."""
+    def _mounts(self) -> str:
+        """The file systems of the trial; returns where its images are.
+
+        What the container has from the host keeps its path: CRIU finds some of it by that, and not by an option.
+        """
         order = self._order
         _check(_libc().unshare(_CLONE_NEWNS | _CLONE_NEWNET), "unshare")
         _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
-        sources = [(one.target, _copy(one.source)) for one in (*order.mounts, *order.options.external_mounts)]
+        paths = sorted({one.source for one in (*order.mounts, *order.options.external_mounts)})
+        sources = [(path, _copy(path)) for path in paths]
         if order.root is not None:
             _user_namespace.let_group_in(order.images)
         _mount("proc", "/proc", "proc", 0)
         _mount("tmpfs", _PLACE, "tmpfs", 0, f"mode=755,size={_UPPER_SIZE}")
-        for name in ("root", "lower", "images", "binds"):
+        for name in ("root", "lower", "images"):
             os.mkdir(f"{_PLACE}/{name}", 0o755)
         _move(self._images, f"{_PLACE}/images")
         _move(self._root, f"{_PLACE}/lower")
         _overlay(f"{_PLACE}/lower", f"{_PLACE}/root", f"{_PLACE}/layers")
-        mounts = [
-            _criu_command.MountMap(target, _bind(source, f"{_PLACE}/binds/{number}"))
-            for number, (target, source) in enumerate(sources)
-        ]
+        for number, (path, source) in enumerate(sources):
+            _shield(source, path, f"{_PLACE}/layers-{number}")
         _stand_in([one for one in _criu_files.read(order.images) if not one.read_only], f"{_PLACE}/root")
         _network([nic.link for nic in order.nics if nic.kind == "macvlan"])
-        return f"{_PLACE}/images", tuple(mounts)
+        return f"{_PLACE}/images"
 
     def _daemon(self, images: str) -> subprocess.Popen[bytes] | None:
         """What hands out memory when a task touches it. None where it does not come up: then all of it is read."""
@@ -238,21 +242,15 @@ def _root_of(pid: int) -> int:
         os.close(other)
 
 
-def _bind(source: int, place: str) -> str:
-    """An overlay of a directory, or what is read-only where there can be none; returns the place."""
+def _shield(source: int, path: str, layers: str) -> None:
+    """Mount what a container has from the host over itself: an overlay of a directory, or read-only where there can be none."""
     directory = stat.S_ISDIR(os.fstat(source).st_mode)
-    if directory:
-        os.mkdir(place, 0o755)
-    else:
-        with open(place, "wb"):
-            pass
-    _move(source, place)
+    _move(source, path)
     if directory:
         with contextlib.suppress(OSError):
-            _overlay(place, place, f"{place}.layers")
-            return place
-    _mount("none", place, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
-    return place
+            _overlay(path, path, layers)
+            return
+    _mount("none", path, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
 
 
 def _overlay(lower: str, target: str, layers: str) -> None:

@@ -161,7 +161,8 @@ def back(pre: Pre, container: Container) -> Answer:
 
 
 def lost(pre: Pre, container: Container, word: str, log: str, cause: str) -> dict[str, t.Any]:
-    """The preflight finds what blocks; without it CRIU dumps, and its restore fails for that reason and with that cause."""
+    """The preflight finds what blocks; without it the proof keeps the container running; without both
+    CRIU dumps, and its restore fails for that reason and with that cause."""
     answer = pre.ask(container)
     assert set(only(answer, "blocks")) == {word}, answer["summary"]
     finding = named(answer, word)
@@ -169,7 +170,12 @@ def lost(pre: Pre, container: Container, word: str, log: str, cause: str) -> dic
     refused = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True))
     assert refused["failed"], "the preflight did not keep the checkpoint from being made"
     assert container.running
-    done = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn"))
+    life = container.life()
+    unproven = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn"))
+    assert unproven["proof"]["verdict"] == "refused", unproven
+    assert [one["id"] for one in unproven["diagnoses"]][:1] == [cause], unproven["diagnoses"]
+    assert container.life() == life
+    done = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn", prove=False))
     assert not done.get("failed"), done
     answer = checkpoint.module.run(**checkpoint.options("restored"))
     assert answer.get("failed"), f"it came back all the same: {finding}"

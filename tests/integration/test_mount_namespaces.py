@@ -33,7 +33,11 @@ def test_namespaces_that_come_back_are_not_warned_of(pre: Pre, what: tuple[str, 
 
 def test_namespaces_that_do_not_come_back_are_warned_of(pre: Pre) -> None:
     checkpoint = start(pre, "namespace-roots")
-    answer = checkpoint.checkpointed(stop=True)
+    life = checkpoint.container.life()
+    unproven = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True))
+    assert unproven["proof"]["verdict"] == "refused"
+    assert checkpoint.container.life() == life
+    answer = checkpoint.checkpointed(stop=True, prove=False)
     assert [one["what"].split("whose ")[1].split()[0] for one in answer["findings"]][:1] == ["/root"]
     assert any("nested-mount-namespace" in line for line in answer["warnings"])
     failed = checkpoint.module.run(**checkpoint.options("restored"))

@@ -192,6 +192,7 @@ def test_harmless_neighbours_in_the_network_are_ready_and_come_back(pre: Pre, co
 def test_connection_over_a_link_local_address_can_be_closed_by_the_restore(pre: Pre) -> None:
     container = pre.start("link-local", "connected", network=True)
     checkpoint = pre.lxc.checkpoint(container)
-    done = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn"))
+    # The trial keeps the connection, which this restore closes.
+    done = checkpoint.module.run(**checkpoint.options("checkpointed", stop=True, preflight="warn", prove=False))
     assert not done.get("failed"), done
     checkpoint.restored(tcp_close=True)
