@@ -93,4 +93,4 @@ def _fingerprint_reasons(then: Then, now: Now) -> list[str]:
             f"The root file system was written to after the dump: {now.fingerprint['newest_path']} "
             f"at {when.strftime('%Y-%m-%dT%H:%M:%SZ')}."
         ]
-    return ["The root file system is not as the dump left it: something in it was removed or replaced."]
+    return ["The root file system is not as the dump left it: something in it was written to, removed or replaced."]

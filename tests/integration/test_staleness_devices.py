@@ -75,7 +75,7 @@ def test_file_system_that_was_written_to_is_refused(checkpoint: Checkpoint, tmp_
         (tmp_path / "etc/motd").write_text("newer\n")
     finally:
         run("umount", str(tmp_path))
-    checkpoint.refused("restored", "not fresh", "written to after the dump", "allow_stale")
+    checkpoint.refused("restored", "not fresh", "written to", "allow_stale")
     assert checkpoint.restored(allow_stale=True)["stale_reasons"]
 
 

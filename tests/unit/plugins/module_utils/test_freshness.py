@@ -28,7 +28,7 @@ NEVER_TAKEN = (
 )
 UNREADABLE = "The root file system cannot be read, so nothing shows that it is unchanged."
 WRITTEN = "The root file system was written to after the dump: /var/log/messages at 2023-11-14T22:15:00Z."
-REMOVED = "The root file system is not as the dump left it: something in it was removed or replaced."
+REMOVED = "The root file system is not as the dump left it: something in it was written to, removed or replaced."
 UNSEEN_THEN = (
     "The root file system could not be seen whole when the container stopped, so nothing shows that it is unchanged."
 )
