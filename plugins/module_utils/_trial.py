@@ -307,7 +307,7 @@ def _memory(images: str) -> int:
 
 def _network(parents: t.Sequence[str]) -> None:
     """The loopback device, over which CRIU finds out what the kernel can do, and a device for each macvlan to be on."""
-    lines = ["link set dev lo up", *(f"link add dev {name} type dummy" for name in sorted(set(parents)))]
+    lines = ["link set dev lo up", *(f"link add dev {name} type veth" for name in sorted(set(parents)))]
     subprocess.run(  # pylint: disable=ansible-bad-function
         ["ip", "-batch", "-"],
         input="".join(f"{line}\n" for line in lines),

@@ -77,6 +77,22 @@ def criu(container: str) -> list[int]:
     return [pid for pid in found if parent(pid) not in found]
 
 
+def provers(modules: t.Collection[int]) -> list[int]:
+    """What restores an image on trial for one of these: it has a session of its own, as CRIU has."""
+    return [
+        pid
+        for pid in everyone()
+        if parent(pid) in modules and session(pid) == pid and not environment(pid).get("STASIS_WORK")
+    ]
+
+
+def session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 def hook(container: str) -> list[int]:
     """The hook, without its own children."""
     found = [pid for pid in of_runs(container) if any(word.endswith("/restore-net") for word in command(pid)[:2])]

@@ -203,7 +203,8 @@ class Hit:
             # In this order: a `sleep` of our script that is new in the second look would not be known for what it is.
             found = [process.pid, *actors.descendants(process.pid)]
             # What the module starts has a session of its own; and a restored container is below that.
-            ours = {pid for one in actors.of_runs(self.container) for pid in (one, *actors.descendants(one))}
+            started = [*actors.of_runs(self.container), *actors.provers(self.modules())]
+            ours = {pid for one in started for pid in (one, *actors.descendants(one))}
             return [pid for pid in found if pid not in ours]
         if actor == cells.LAUNCHER:
             assert gate and gate.opening
