@@ -38,7 +38,7 @@ def look(top: str, pid: int, namespaces: t.Mapping[str, str]) -> dict[str, t.Any
             for name in ("timerslack_ns", "personality", "coredump_filter")
         )
     return {
-        "apart": frozenset(word for tid in tids if tid != pid for word in _apart(top, pid, tid, namespaces)),
+        "apart": frozenset(word for tid in tids if tid != pid for word in apart(top, pid, tid, namespaces)),
         "affinities": frozenset(affinities),
         "personality": int(domain or "0", 16),
         "slack": int(slack) if slack.isdigit() else None,
@@ -46,7 +46,8 @@ def look(top: str, pid: int, namespaces: t.Mapping[str, str]) -> dict[str, t.Any
     }
 
 
-def _apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> t.Iterator[str]:
+def apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> t.Iterator[str]:
+    """What a thread has for itself. top: the directory of its process in /proc, whose namespaces these are."""
     if _kcmp.compare(pid, tid, _kcmp.FILES) in (1, 2):
         yield _proc.DESCRIPTORS
     if _kcmp.compare(pid, tid, _kcmp.FS) in (1, 2):
