@@ -15,7 +15,7 @@ from containers import GATEWAY, NETWORK, Container, run
 from module import Answer, Checkpoint
 from preflight import Pre
 
-WORKLOAD = ["counter", "memory", "files"]
+WORKLOAD = ["counter", "memory 8", "files"]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_attribute_of_a_process_that_is_lost_is_said(pre: Pre, what: str, change
     container = pre.start("attribute", what)
     lost = come_back(pre.lxc.checkpoint(container))["lost"]
     assert len(lost) == 1, lost
-    assert re.fullmatch(rf"process \d+ \(trouble\): {change}\.", lost[0]), lost
+    assert re.fullmatch(rf"process \d+ \(attribute\): {change}\.", lost[0]), lost
 
 
 NETWORKS: dict[str, tuple[t.Sequence[str], str]] = {
