@@ -12,6 +12,7 @@ It never fails a task: what could not be seen is a warning.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import typing as t
 from collections import Counter
@@ -74,7 +75,7 @@ def take(runner: _runner.Runner, init: int, *, proc: str = "/proc") -> Taken:
             mounts = _proc.mounts(_proc_files.read(f"{proc}/{place[1]}/mountinfo"))
             found[key] = _census_compare.Subject(things={"mount": _mounts(mounts)})
         else:
-            found.update(attempt(key, lambda key=key, place=place: _census_network.look(runner, {key: place}, proc=proc)))
+            found.update(attempt(key, functools.partial(_census_network.look, runner, {key: place}, proc=proc)))
     found.update(attempt("cgroups", lambda: _limits(hierarchies)))
     # Some time later.
     return Taken({**found, **_census_compare.stable(first, attempt("processes", tasks))}, missing)
@@ -141,7 +142,9 @@ def record(runner: _runner.Runner, init: int, staging: str) -> list[str]:
     taken = take(runner, init)
     data = _census_compare.encode(taken.census)
     if len(data) > _census_compare.LARGEST:
-        return [f"The census of the container is too large to be kept ({len(data)} bytes): a restore will not say what is lost."]
+        return [
+            f"The census of the container is too large to be kept ({len(data)} bytes): a restore will not say what is lost."
+        ]
     path = os.path.join(staging, _census_compare.NAME)
     try:
         _files.write_durably(path, data)
@@ -149,7 +152,9 @@ def record(runner: _runner.Runner, init: int, staging: str) -> list[str]:
         # A part of one is none.
         with contextlib.suppress(OSError):
             os.unlink(path)
-        return [f"The census of the container could not be written ({exc.strerror}): a restore will not say what is lost."]
+        return [
+            f"The census of the container could not be written ({exc.strerror}): a restore will not say what is lost."
+        ]
     return _unseen("before the dump", taken.missing)
 
 
@@ -174,4 +179,6 @@ def losses(runner: _runner.Runner, init: int, image: str) -> tuple[list[str], li
 def _unseen(when: str, missing: t.Sequence[str]) -> list[str]:
     if not missing:
         return []
-    return [f"Not everything of the container could be seen {when}, so a loss there will not be said: {'; '.join(missing)[:500]}"]
+    return [
+        f"Not everything of the container could be seen {when}, so a loss there will not be said: {'; '.join(missing)[:500]}"
+    ]

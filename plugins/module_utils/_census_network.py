@@ -210,7 +210,9 @@ def _firewall(runner: _runner.Runner, path: str, top: str) -> dict[str, dict[str
     listed = said("nft", "--stateless", "--terse", "list", "ruleset")
     if listed is not None:
         found["nftables table"] = tables(listed)
-        tools = {tool: said(f"{tool}-nft-save") for tool in ("iptables", "ip6tables")} if found["nftables table"] else {}
+        tools = (
+            {tool: said(f"{tool}-nft-save") for tool in ("iptables", "ip6tables")} if found["nftables table"] else {}
+        )
         words = {tool: "no" if "incompatible" in text else "yes" for tool, text in tools.items() if text is not None}
         found["nftables as known to"] = words
     for tool, name in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):

@@ -64,7 +64,9 @@ _FLAGS = {
 }
 
 
-def look(init: int, tasks: t.Iterable[int], every_cpu: frozenset[int], *, proc: str = "/proc") -> _census_compare.Census:
+def look(
+    init: int, tasks: t.Iterable[int], every_cpu: frozenset[int], *, proc: str = "/proc"
+) -> _census_compare.Census:
     """Each of the container's processes and their threads. every_cpu: that a task runs on that is not bound.
 
     Ids are those that the container sees: the host's are others after a restore. Processes that end meanwhile are left out.

@@ -199,7 +199,9 @@ def test_what_is_gone_is_missing_and_raises_nothing() -> None:
     assert not [key for key in taken.census if key.startswith("process")]
 
 
-def test_namespace_that_cannot_be_entered_is_missing(alone: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_namespace_that_cannot_be_entered_is_missing(
+    alone: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_arguments: object, **_named: object) -> t.NoReturn:
         raise StasisError("nsenter could not be started: No.")
 

@@ -35,7 +35,11 @@ def test_the_same_census_has_lost_nothing() -> None:
     ("after", "expected"),
     [
         (
-            {"process_17": Subject("worker", {"nice value": "0", "affinity": "CPU 0"}, {"POSIX timer": {"0": "signal 14"}})},
+            {
+                "process_17": Subject(
+                    "worker", {"nice value": "0", "affinity": "CPU 0"}, {"POSIX timer": {"0": "signal 14"}}
+                )
+            },
             ["process 17 (worker): nice value was 5, and is 0."],
         ),
         (
