@@ -10,7 +10,6 @@ The thread only reads, and ends then. iproute2 and the firewall's tools, which s
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import typing as t
 from pathlib import Path
 
@@ -35,6 +36,27 @@ def come_back(checkpoint: Checkpoint) -> Answer:
     said = [one for one in answer["warnings"] if "Not as before" in one]
     assert said == [f"Not as before the dump: {line}" for line in answer["lost"]]
     return answer
+
+
+# In a program of its own, as the modules run.
+TWICE = """\
+import sys, time
+from ansible_collections.stasis.lxc.plugins.module_utils import _census, _census_compare, _runner
+one = _census.take(_runner.SystemRunner(), int(sys.argv[1]))
+time.sleep(3)
+other = _census.take(_runner.SystemRunner(), int(sys.argv[1]))
+print(one.missing + other.missing + _census_compare.compare(one.census, other.census))
+print(sum(key.startswith("process ") for key in one.census))
+"""
+
+
+def test_container_that_runs_on_has_lost_nothing(lxc: Factory) -> None:
+    container = lxc.start(*WORKLOAD).container
+    place = f"PYTHONPATH={lxc.module.collections}"
+    lost, processes = run("env", place, sys.executable, "-c", TWICE, str(container.init_pid)).stdout.splitlines()
+    assert lost == "[]"
+    assert int(processes) > len(WORKLOAD)
+    container.assert_counts()
 
 
 def test_container_that_comes_back_whole_has_lost_nothing(lxc: Factory) -> None:
@@ -76,7 +98,7 @@ NETWORKS: dict[str, tuple[t.Sequence[str], str]] = {
         f"network: route 10.89.0.0/16 via {GATEWAY} dev eth0 table 123 is gone.",
     ),
     "permanent neighbour": (
-        [*"ip neigh add".split(), f"{NETWORK}.77", *"lladdr 02:00:00:00:00:77 dev eth0 nud permanent".split()],
+        ["ip", "neigh", "add", f"{NETWORK}.77", "lladdr", "02:00:00:00:00:77", "dev", "eth0", "nud", "permanent"],
         f"network: neighbour {NETWORK}.77 at 02:00:00:00:00:77 on eth0 is gone.",
     ),
     # Our /proc shows the network of who opens the file.

@@ -248,6 +248,7 @@ def test_a_prepared_debian_goes_through_three_generations(lxc: Factory, prepare:
         predicted = checkpoint.predicted("restored")
         answer = checkpoint.restored()
         assert answer["notes"] == predicted["notes"]
+        assert answer["lost"] == []
         assert answer["changed"] and ("systemctl daemon-reload" in " ".join(answer["notes"])) == has_pidfs()
         assert container.health() == health
         if generation == 0:

@@ -102,8 +102,8 @@ BATCH = """[{"ifname":"eth0","flags":["UP","LOWER_UP"],"mtu":1500,"txqlen":1000,
 [{"dst":"10.1.1.77","dev":"eth0","lladdr":"02:00:00:00:00:77","state":["PERMANENT"]}]
 [{"dst":"10.1.1.8","dev":"eth0"}]
 [{"id":42,"gateway":"10.1.1.9","dev":"eth0","flags":[]}]
-src 10.0.0.0/8 dst 10.1.0.0/16 
-\tdir out priority 0 ptype main 
+src 10.0.0.0/8 dst 10.1.0.0/16
+\tdir out priority 0 ptype main
 """
 
 
@@ -187,8 +187,13 @@ def test_each_thing_that_changes_outside_is_said(alone: subprocess.Popen[bytes])
     subprocess.run([*enter, "hostname", "another"], check=True)
     lost = _census_compare.compare(first.census, _census.take(SystemRunner(), alone.pid).census)
     assert sorted(line.partition(": ")[2].split(" was ")[0] for line in lost) == sorted(
-        ["nice value", "oom_score_adj", "limit of open files", "hostname"]
-        + ["route 10.89.0.0/16 dev lo table 123 scope link is gone."]
+        [
+            "nice value",
+            "oom_score_adj",
+            "limit of open files",
+            "hostname",
+            "route 10.89.0.0/16 dev lo table 123 scope link is gone.",
+        ]
     )
 
 
