@@ -116,7 +116,8 @@ def _mounts(mounts: t.Iterable[_proc.Mount]) -> dict[str, str]:
     found: dict[str, str] = {}
     count: Counter[str] = Counter()
     for one in mounts:
-        if one.type in _BY_THEMSELVES:
+        # LXC's terminals are bound one by one, and a restore has others.
+        if one.type in _BY_THEMSELVES or (one.type == "devpts" and one.root != "/"):
             continue
         count[one.target] += 1
         number = f" ({count[one.target]})" if count[one.target] > 1 else ""
