@@ -36,6 +36,7 @@ _MOST_WARNINGS = 20
 _ONLINE = "/sys/devices/system/cpu/online"
 # Mounted when somebody looks, and unmounted when nobody does.
 _BY_THEMSELVES = frozenset(("autofs",))
+_DEVICES = frozenset(("devpts", "devtmpfs"))
 
 
 class Taken(t.NamedTuple):
@@ -116,8 +117,8 @@ def _mounts(mounts: t.Iterable[_proc.Mount]) -> dict[str, str]:
     found: dict[str, str] = {}
     count: Counter[str] = Counter()
     for one in mounts:
-        # LXC's terminals are bound one by one, and a restore has others.
-        if one.type in _BY_THEMSELVES or (one.type == "devpts" and one.root != "/"):
+        # Device nodes of the host's are bound one by one. LXC's terminals are among them, and a restore has others.
+        if one.type in _BY_THEMSELVES or (one.type in _DEVICES and one.root != "/"):
             continue
         count[one.target] += 1
         number = f" ({count[one.target]})" if count[one.target] > 1 else ""

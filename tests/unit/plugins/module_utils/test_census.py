@@ -135,11 +135,14 @@ def test_mounts_by_their_targets() -> None:
         "72 71 0:51 / /a rw master:3 - tmpfs none rw,size=1k\n"
         "73 72 0:52 / /a ro - tmpfs none rw\n"
         "74 71 0:53 / /b rw - autofs systemd-1 rw\n"
+        "75 71 0:54 /3 /dev/console rw - devpts devpts rw\n"
+        "76 71 0:54 / /dev/pts rw - devpts devpts rw\n"
     )
     assert _census._mounts(_proc.mounts(text)) == {
         "at /": "ext4, rw,relatime, shared",
         "at /a": "tmpfs, rw, slave",
         "at /a (2)": "tmpfs, ro, private",
+        "at /dev/pts": "devpts, rw, private",
     }
 
 
