@@ -19,7 +19,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import _errors, _files
 
 # The file's name in the image directory.
 NAME = "census.json"
-LARGEST = 8 << 20
+LARGEST = 32 << 20
 # Instead of a value that nobody wants to read.
 DIGEST = "sha256:"
 _FORMAT = 1
