@@ -65,12 +65,13 @@ def take(runner: _runner.Runner, init: int, *, proc: str = "/proc") -> Taken:
         missing.append(f"cgroups: {exc}")
     every_cpu = _every_cpu(hierarchies)
 
-    def tasks() -> _census_compare.Census:
-        pids = _preflight_look.descendants(init, proc)
-        return _census_tasks.look(init, pids, every_cpu, proc=proc)
+    pids = _preflight_look.descendants(init, proc)
 
-    first = attempt("processes", tasks)
-    namespaces = _namespaces(init, proc)
+    def tasks(*, brief: bool) -> _census_compare.Census:
+        return _census_tasks.look(init, pids, every_cpu, proc=proc, brief=brief)
+
+    first = attempt("processes", functools.partial(tasks, brief=False))
+    namespaces = _namespaces(init, pids, proc)
     for key, place in namespaces.items():
         if place[0] == "mnt":
             mounts = _proc.mounts(_proc_files.read(f"{proc}/{place[1]}/mountinfo"))
@@ -79,7 +80,9 @@ def take(runner: _runner.Runner, init: int, *, proc: str = "/proc") -> Taken:
             found.update(attempt(key, functools.partial(_census_network.look, runner, {key: place}, proc=proc)))
     found.update(attempt("cgroups", lambda: _limits(hierarchies)))
     # Some time later.
-    return Taken({**found, **_census_compare.stable(first, attempt("processes", tasks))}, missing)
+    return Taken(
+        {**found, **_census_compare.stable(first, attempt("processes", functools.partial(tasks, brief=True)))}, missing
+    )
 
 
 def _every_cpu(hierarchies: t.Sequence[_cgroups.Hierarchy]) -> frozenset[int]:
@@ -94,13 +97,13 @@ def _every_cpu(hierarchies: t.Sequence[_cgroups.Hierarchy]) -> frozenset[int]:
     return _census_tasks.cpus_of(_proc_files.read(_ONLINE))
 
 
-def _namespaces(init: int, proc: str) -> dict[str, tuple[str, int]]:
+def _namespaces(init: int, pids: t.Iterable[int], proc: str) -> dict[str, tuple[str, int]]:
     """The namespaces that are the container's, by what a sentence calls them: kind, and the first process in each."""
     own = _proc_files.namespaces(f"{proc}/self")
     depth = len(_proc.status(_proc_files.read(f"{proc}/{init}/status")).get("NSpid", "").split()) - 1
     seen: set[str] = set()
     found: dict[str, tuple[str, int]] = {}
-    for pid in _preflight_look.descendants(init, proc):
+    for pid in pids:
         for kind, link in _proc_files.namespaces(f"{proc}/{pid}").items():
             word = {"net": "network", "ipc": "IPC", "uts": "host name", "mnt": "mounts"}.get(kind)
             if word is None or link == own.get(kind) or link in seen:

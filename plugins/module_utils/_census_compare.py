@@ -44,21 +44,16 @@ class Subject:
 Census = t.Mapping[str, Subject]
 
 
-def stable(one: Census, other: Census) -> dict[str, Subject]:
-    """What two looks at a container that runs have in common: the rest changes by itself."""
+def stable(one: Census, later: Census) -> dict[str, Subject]:
+    """What a later look at a container that runs, which need not see everything, does not show otherwise: the rest changes by
+    itself."""
     found = {}
     for key, first in one.items():
-        second = other.get(key)
+        second = later.get(key)
         if second is not None and second.name == first.name:
-            things = {
-                kind: _common(first.things[kind], second.things[kind]) for kind in first.things.keys() & second.things
-            }
-            found[key] = Subject(first.name, _common(first.values, second.values), things)
+            values = {item: value for item, value in first.values.items() if second.values.get(item, value) == value}
+            found[key] = Subject(first.name, values, first.things)
     return found
-
-
-def _common(one: Items, other: Items) -> dict[str, str]:
-    return {key: value for key, value in one.items() if other.get(key) == value}
 
 
 def compare(before: Census, after: Census) -> list[str]:

@@ -65,9 +65,10 @@ _FLAGS = {
 
 
 def look(
-    init: int, tasks: t.Iterable[int], every_cpu: frozenset[int], *, proc: str = "/proc"
+    init: int, tasks: t.Iterable[int], every_cpu: frozenset[int], *, proc: str = "/proc", brief: bool = False
 ) -> _census_compare.Census:
-    """Each of the container's processes and their threads. every_cpu: that a task runs on that is not bound.
+    """Each of the container's processes and their threads. every_cpu: that a task runs on that is not bound. brief: only
+    what programs may change for a moment, which costs a file for each.
 
     Ids are those that the container sees: the host's are others after a restore. Processes that end meanwhile are left out.
     """
@@ -79,24 +80,26 @@ def look(
         status = _proc.status(_proc_files.read(f"{top}/status"))
         if not status or status.get("State", "Z")[:1] in "ZX":
             continue
-        own = _proc_files.namespaces(top)
+        own = {} if brief else _proc_files.namespaces(top)
         key = f"process {inside(status, depth)}"
         found[key] = _census_compare.Subject(
             status.get("Name", ""),
             {
-                **_thread(pid, status, every_cpu, proc),
-                **_process(top, status, own, namespaces),
+                **_changing(pid, status, every_cpu),
+                **({} if brief else {**_kept(f"{proc}/{pid}", status), **_process(top, status, own, namespaces)}),
             },
-            {"POSIX timer": timers(_proc_files.read(f"{top}/timers"))},
+            {} if brief else {"POSIX timer": timers(_proc_files.read(f"{top}/timers"))},
         )
         for tid in sorted(int(name) for name in _proc_files.entries(f"{top}/task")):
             of_thread = _proc.status(_proc_files.read(f"{top}/task/{tid}/status")) if tid != pid else {}
             if of_thread:
-                apart = sorted(set(_preflight_losses.apart(top, pid, tid, own)))
-                found[f"thread {inside(of_thread, depth)} of {key}"] = _census_compare.Subject(
-                    of_thread.get("Name", ""),
-                    {**_thread(tid, of_thread, every_cpu, proc), "things of its own": ", ".join(apart) or "none"},
-                )
+                values = _changing(tid, of_thread, every_cpu)
+                if not brief:
+                    apart = sorted(set(_preflight_losses.apart(top, pid, tid, own)))
+                    values.update(_kept(f"{proc}/{tid}", of_thread))
+                    values["things of its own"] = ", ".join(apart) or "none"
+                name = f"thread {inside(of_thread, depth)} of {key}"
+                found[name] = _census_compare.Subject(of_thread.get("Name", ""), values)
     return found
 
 
@@ -105,17 +108,21 @@ def inside(status: t.Mapping[str, str], depth: int) -> str:
     return "/".join(status.get("NSpid", "").split()[depth:])
 
 
-def _thread(tid: int, status: t.Mapping[str, str], every_cpu: frozenset[int], proc: str) -> dict[str, str]:
-    found = {name: " ".join(status[key].split()) for key, name in _OF_THREADS.items() if key in status}
+def _kept(top: str, status: t.Mapping[str, str]) -> dict[str, str]:
+    """Of a thread whose own directory in /proc this is."""
+    found = {}
     for key, name in _SPECULATION.items():
         # Else it is the processor's state and not the task's.
         if status.get(key, "").startswith(("thread ", "conditional ")):
             found[name] = status[key]
-    with _proc_files.directory(f"{proc}/{tid}") as here:
-        for path, name in _FILES_OF_THREADS.items() if here >= 0 else ():
-            text = _proc_files.read(path, here, small=True).strip(" \n\0")
-            if text:
-                found[name] = text
+    for path, name in _FILES_OF_THREADS.items():
+        found[name] = _proc_files.read(f"{top}/{path}", small=True).strip(" \n\0")
+    return {name: value for name, value in found.items() if value}
+
+
+def _changing(tid: int, status: t.Mapping[str, str], every_cpu: frozenset[int]) -> dict[str, str]:
+    """Of a thread, what programs may change for a moment."""
+    found = {name: " ".join(status[key].split()) for key, name in _OF_THREADS.items() if key in status}
     with contextlib.suppress(OSError):
         policy = os.sched_getscheduler(tid)
         word = _POLICIES.get(policy & ~_RESET_ON_FORK, str(policy))
