@@ -36,6 +36,8 @@ _MOST_WARNINGS = 20
 _ONLINE = "/sys/devices/system/cpu/online"
 # Mounted when somebody looks, and unmounted when nobody does.
 _BY_THEMSELVES = frozenset(("autofs",))
+# What a sentence calls the namespaces that are looked into.
+_PLACES = {"net": "network", "ipc": "IPC", "uts": "host name", "mnt": "mounts"}
 _DEVICES = frozenset(("devpts", "devtmpfs"))
 
 
@@ -104,9 +106,9 @@ def _namespaces(init: int, pids: t.Iterable[int], proc: str) -> dict[str, tuple[
     seen: set[str] = set()
     found: dict[str, tuple[str, int]] = {}
     for pid in pids:
-        for kind, link in _proc_files.namespaces(f"{proc}/{pid}").items():
-            word = {"net": "network", "ipc": "IPC", "uts": "host name", "mnt": "mounts"}.get(kind)
-            if word is None or link == own.get(kind) or link in seen:
+        for kind, word in _PLACES.items():
+            link = _proc_files.link(f"{proc}/{pid}/ns/{kind}")
+            if not link or link == own.get(kind) or link in seen:
                 continue
             seen.add(link)
             if pid != init:
