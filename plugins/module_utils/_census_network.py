@@ -209,11 +209,11 @@ def _firewall(runner: _runner.Runner, path: str, top: str) -> dict[str, dict[str
     listed = said("nft", "--stateless", "--terse", "list", "ruleset")
     if listed is not None:
         found["nftables table"] = tables(listed)
-        tools = (
-            {tool: said(f"{tool}-nft-save") for tool in ("iptables", "ip6tables")} if found["nftables table"] else {}
-        )
-        words = {tool: "no" if "incompatible" in text else "yes" for tool, text in tools.items() if text is not None}
-        found["nftables as known to"] = words
+        tools = ("iptables-nft", "ip6tables-nft") if found["nftables table"] else ()
+        answers = {tool: said(f"{tool}-save") for tool in tools}
+        found["acceptance of its tables by"] = {
+            tool: "no" if "incompatible" in text else "yes" for tool, text in answers.items() if text is not None
+        }
     for tool, name in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
         if _proc_files.read(f"{top}/net/{name}").strip():
             text = said(f"{tool}-legacy-save")

@@ -97,7 +97,7 @@ def look(
                 if not brief:
                     apart = sorted(set(_preflight_losses.apart(top, pid, tid, own)))
                     values.update(_kept(f"{proc}/{tid}", of_thread))
-                    values["things of its own"] = ", ".join(apart) or "none"
+                    values["what it has for itself"] = ", ".join(apart) or "nothing"
                 name = f"thread {inside(of_thread, depth)} of {key}"
                 found[name] = _census_compare.Subject(of_thread.get("Name", ""), values)
     return found
