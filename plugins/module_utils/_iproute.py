@@ -37,6 +37,6 @@ def documents(text: str) -> tuple[list[list[dict[str, t.Any]]], str]:
             one, end = decoder.raw_decode(rest)
         except ValueError:
             break
-        found.append(one if isinstance(one, list) else [])
+        found.append([each for each in one if each and isinstance(each, dict)] if isinstance(one, list) else [])
         rest = rest[end:].lstrip()
     return found, rest

@@ -121,6 +121,12 @@ def test_network_without_what_changes_by_itself() -> None:
     }
 
 
+def test_batch_of_iproute2() -> None:
+    text = """[{}]\n[{"a":"it\\'s"}, 5]\n[ ]\nsrc any\n"""
+    assert _iproute.documents(text) == ([[], [{"a": "it's"}], []], "src any\n")
+    assert _iproute.documents("") == ([], "")
+
+
 def test_tables_of_nftables_are_hashed_one_by_one() -> None:
     listing = "# Warning: table ip nat is managed by iptables-nft, do not touch!\ntable ip nat {\n\tchain A {\n\t}\n}\ntable inet x {\n}\n"
     found = _census_network.tables(listing)
