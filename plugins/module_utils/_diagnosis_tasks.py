@@ -49,6 +49,15 @@ TASK_RULES: tuple[_diagnosis_types.Rule, ...] = (
         "criu#1753",
     ),
     _diagnosis_types.Rule(
+        "watch_ending",
+        _diagnosis_types.TRANSIENT,
+        _diagnosis_types.DUMP,
+        ("parse_fdinfo_pid_s: error parsing [inotify wd:%",),
+        "A file that a process watches with inotify was removed while CRIU read the watch.",
+        "Try again; if it stays, look for a process that makes and removes watched files all the time.",
+        "criu/proc_parse.c, parse_fdinfo_pid_s()",
+    ),
+    _diagnosis_types.Rule(
         "zombie_threads",
         _diagnosis_types.IMPOSSIBLE,
         _diagnosis_types.DUMP,

@@ -18,6 +18,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
     _autostart,
+    _census,
     _cgroup_tree,
     _cgroup_yard,
     _cgroups,
@@ -101,6 +102,7 @@ def dump(
     try:
         _nic_records.write_records(staging, container.nics)
         lost = _record_cgroups(container, staging)
+        lost += _census.record(runner, container.init.pid, staging) if container.init else []
         # Whatever the container has named: before anything is frozen.
         unsound = _unsound(staging)
         if unsound:

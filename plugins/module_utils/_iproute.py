@@ -25,3 +25,18 @@ def parse(text: str) -> list[t.Mapping[str, t.Any]]:
     if not isinstance(found, list):
         raise ValueError("it is no list")
     return [one for one in found if one and isinstance(one, dict)]
+
+
+def documents(text: str) -> tuple[list[list[dict[str, t.Any]]], str]:
+    """The JSON lists at the start of what a batch prints, and the text that follows them."""
+    found: list[list[dict[str, t.Any]]] = []
+    decoder = json.JSONDecoder(strict=False)
+    rest = _APOSTROPHE.sub(r"\1'", text).lstrip()
+    while rest:
+        try:
+            one, end = decoder.raw_decode(rest)
+        except ValueError:
+            break
+        found.append([each for each in one if each and isinstance(each, dict)] if isinstance(one, list) else [])
+        rest = rest[end:].lstrip()
+    return found, rest

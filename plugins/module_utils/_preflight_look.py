@@ -68,7 +68,7 @@ def gather(
         mount_ids=frozenset(look.mounts),
         cgroup_files=look.cgroup_files,
         nested_mounts=look.nested_mounts,
-        own_namespaces=_namespaces(f"{proc}/self"),
+        own_namespaces=_proc_files.namespaces(f"{proc}/self"),
         unix=tuple(unix),
         renamed=dict(_renamed(unix, look.root)),
         unread=_unread(tasks, proc) if sockets else {},
@@ -158,7 +158,7 @@ class _Look:
         found = _proc.task(pid, text)
         if found.state in "ZX":
             return found
-        namespaces = _namespaces(top)
+        namespaces = _proc_files.namespaces(top)
         if namespaces.get("mnt", "") not in self._mount_namespaces:
             self._mount_namespaces.add(namespaces.get("mnt", ""))
             nested = _proc.mounts(_proc_files.read(f"{top}/mountinfo"))
@@ -309,12 +309,6 @@ def space(directory: str, *, proc: str = "/proc") -> _preflight_container.Space 
     return _preflight_container.Space(
         found.f_bfree * found.f_frsize, kinds[0] if kinds else "", found.f_ffree if found.f_files else None
     )
-
-
-def _namespaces(top: str) -> dict[str, str]:
-    with _proc_files.directory(f"{top}/ns") as links:
-        found = {name: _proc_files.link(name, links) for name in _proc.NAMESPACES} if links >= 0 else {}
-    return {name: link for name, link in found.items() if link}
 
 
 def _unix(runner: _runner.Runner, tasks: t.Sequence[_proc.Task], proc: str) -> list[_findings.UnixSocket]:

@@ -38,7 +38,7 @@ def look(top: str, pid: int, namespaces: t.Mapping[str, str]) -> dict[str, t.Any
             for name in ("timerslack_ns", "personality", "coredump_filter")
         )
     return {
-        "apart": frozenset(word for tid in tids if tid != pid for word in _apart(top, pid, tid, namespaces)),
+        "apart": frozenset(word for tid in tids if tid != pid for word in apart(top, pid, tid, namespaces)),
         "affinities": frozenset(affinities),
         "personality": int(domain or "0", 16),
         "slack": int(slack) if slack.isdigit() else None,
@@ -46,21 +46,22 @@ def look(top: str, pid: int, namespaces: t.Mapping[str, str]) -> dict[str, t.Any
     }
 
 
-def _apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> list[str]:
-    apart = []
+def apart(top: str, pid: int, tid: int, namespaces: t.Mapping[str, str]) -> list[str]:
+    """What a thread has for itself. top: the directory of its process in /proc, whose namespaces these are."""
+    found = []
     if _kcmp.compare(pid, tid, _kcmp.FILES) in (1, 2):
-        apart.append(_proc.DESCRIPTORS)
+        found.append(_proc.DESCRIPTORS)
     if _kcmp.compare(pid, tid, _kcmp.FS) in (1, 2):
         places = [
             (_proc_files.link(f"{one}/cwd"), _proc_files.link(f"{one}/root")) for one in (top, f"{top}/task/{tid}")
         ]
-        apart.append(_proc.DIRECTORY_STATE if places[0] == places[1] else _proc.DIRECTORY)
+        found.append(_proc.DIRECTORY_STATE if places[0] == places[1] else _proc.DIRECTORY)
     with _proc_files.directory(f"{top}/task/{tid}/ns") as links:
         for name in _THREAD_NAMESPACES if links >= 0 else ():
-            found = _proc_files.link(name, links)
-            if found and found != namespaces.get(name, found):
-                apart.append(_proc.NETWORK if name == "net" else _proc.NAMESPACE)
-    return apart
+            own = _proc_files.link(name, links)
+            if own and own != namespaces.get(name, own):
+                found.append(_proc.NETWORK if name == "net" else _proc.NAMESPACE)
+    return found
 
 
 def removed_segments(runner: _runner.Runner, init: _proc.Task, own: str, *, proc: str = "/proc") -> int:

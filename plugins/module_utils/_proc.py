@@ -121,7 +121,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of mountinfo. device: `MAJOR:MINOR`. shared, master: peer groups, 0 for none. options: of the superblock."""
+    """One line of mountinfo. device: `MAJOR:MINOR`. shared, master: peer groups, 0 for none. options: of the superblock.
+    flags: of the mount itself."""
 
     number: int
     parent: int
@@ -133,6 +134,7 @@ class Mount:
     type: str
     source: str
     options: str
+    flags: str = ""
 
     @property
     def base_type(self) -> str:
@@ -218,6 +220,7 @@ def mounts(text: str) -> list[Mount]:
                 type=tail[0],
                 source=_unescape(tail[1]),
                 options=tail[2] if len(tail) > 2 else "",
+                flags=fields[5],
             )
         )
     return found

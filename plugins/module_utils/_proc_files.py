@@ -11,7 +11,7 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.stasis.lxc.plugins.module_utils import _files
+from ansible_collections.stasis.lxc.plugins.module_utils import _files, _proc
 
 
 def entries(path: str | int) -> list[str]:
@@ -53,6 +53,13 @@ def stat(path: str, top: int | None = None) -> os.stat_result | None:
         return os.stat(path, dir_fd=top)
     except OSError:
         return None
+
+
+def namespaces(top: str) -> dict[str, str]:
+    """The namespaces of a process or thread, whose directory in /proc this is: name to `name:[inode]`."""
+    with directory(f"{top}/ns") as links:
+        found = {name: link(name, links) for name in _proc.NAMESPACES} if links >= 0 else {}
+    return {name: target for name, target in found.items() if target}
 
 
 def inode(path: str) -> int:

@@ -14,6 +14,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _ahead,
     _argspec,
     _attempts,
+    _census,
     _container,
     _criu_command,
     _errors,
@@ -86,6 +87,8 @@ def restore(
         result.init_pid = restored.init.pid
         result.log_path = restored.log_path
         result.warnings += restored.warnings
+        result.lost, more = _census.losses(runner, restored.init.pid, image.path)
+        result.warnings += more
         return result
 
 

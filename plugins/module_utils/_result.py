@@ -30,6 +30,7 @@ class Result:
     action: what was done, or in check mode would be: dump, restore, remove or none. state: the state of the
     checkpoint directory afterwards. container_state: LXC's word for the container's, in lower case. command: the argv that
     ran or would run. stats: CRIU's, times in µs. proof: what a trial restore has shown, empty where none was made.
+    lost: what the container had before the dump and has not, or has otherwise, after the restore.
     findings: of the preflight. diagnoses: on failure, the causes. retried: the tries before the last one.
     """
 
@@ -44,6 +45,7 @@ class Result:
     log_path: str = ""
     log_errors: list[str] = field(default_factory=list)
     proof: dict[str, t.Any] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
     findings: list[dict[str, t.Any]] = field(default_factory=list)
     diagnoses: list[dict[str, t.Any]] = field(default_factory=list)
     retried: list[dict[str, t.Any]] = field(default_factory=list)

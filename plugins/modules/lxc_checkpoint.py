@@ -492,6 +492,19 @@ proof:
     verdict: proven
     seconds: 0.24
     why: ""
+lost:
+  description:
+    - After a restore what the container had before the dump, and does not have any more or has with another value, in a
+      sentence each. It is a warning as well.
+    - Processes and threads are named by their ids inside the container.
+    - Empty where nothing is lost, where the container was not restored now, and for a checkpoint of a version of this collection
+      that recorded nothing to compare with.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - "process 17 (worker): timer slack was 123456, and is 50000."
+    - "network: route 10.89.0.0/16 via 10.0.3.1 dev eth0 table 123 is gone."
 findings:
   description:
     - What the preflight found before a dump, the worst first; in check mode as well, and on failure too.

@@ -28,6 +28,7 @@ KEYS = {
     "command",
     "stats",
     "proof",
+    "lost",
     "init_pid",
     "log_path",
     "log_errors",

@@ -249,6 +249,8 @@ def test_a_prepared_debian_goes_through_three_generations(lxc: Factory, prepare:
         predicted = checkpoint.predicted("restored")
         answer = checkpoint.restored()
         assert answer["notes"] == predicted["notes"]
+        # CRIU does not know this flag, with which newer systemd mounts credentials.
+        assert [line for line in answer["lost"] if "nosymfollow" not in line] == []
         assert answer["changed"] and ("systemctl daemon-reload" in " ".join(answer["notes"])) == has_pidfs()
         assert container.health() == health
         if generation == 0:

@@ -239,7 +239,8 @@ def test_a_process_more_costs_the_task_a_few_files_and_no_program(pre: Pre) -> N
 
     few, many = work(10), work(200)
     assert many.programs == few.programs
-    assert (many.files - few.files) / 190 <= 50
+    # Half of them are the preflight's, and half the census's.
+    assert (many.files - few.files) / 190 <= 100
 
 
 def test_container_at_its_limit_of_processes_is_restored(lxc: Factory) -> None:

@@ -22,6 +22,7 @@ def test_result_of_nothing_has_every_key_but_the_warnings_that_ansible_carries()
         "command": [],
         "stats": {},
         "proof": {},
+        "lost": [],
         "init_pid": -1,
         "log_path": "",
         "log_errors": [],
