@@ -213,12 +213,12 @@ def mounts(text: str) -> list[Mount]:
                 number=int(fields[0]),
                 parent=int(fields[1]),
                 device=fields[2],
-                root=_unescape(fields[3]),
-                target=_unescape(fields[4]),
+                root=unescape(fields[3]),
+                target=unescape(fields[4]),
                 shared=int(tags.get("shared", 0)),
                 master=int(tags.get("master", 0)),
                 type=tail[0],
-                source=_unescape(tail[1]),
+                source=unescape(tail[1]),
                 options=tail[2] if len(tail) > 2 else "",
                 flags=fields[5],
             )
@@ -264,5 +264,5 @@ def _last(text: str) -> int:
     return int(text.split()[-1])
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text) if "\\" in text else text

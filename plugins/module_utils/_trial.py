@@ -32,6 +32,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
     _files,
     _nic_records,
     _nics,
+    _proc,
     _runner,
     _trial_cgroups,
     _user_namespace,
@@ -46,7 +47,7 @@ _LAZY_BYTES = 64 << 20
 _STAND_IN_BYTES = 256 << 10
 _DAEMON_SECONDS, _CHECK_SECONDS = 5.0, 60.0
 _CLONE_NEWNS, _CLONE_NEWNET, _CLONE_NEWPID = 0x00020000, 0x40000000, 0x20000000
-_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE, _MS_SHARED = 0x1, 0x20, 0x1000, 0x4000, 0x80000, 0x100000
 _OPEN_TREE, _MOVE_MOUNT = 428, 429
 _AT_FDCWD = -100
 _OPEN_TREE_CLONE = 1
@@ -165,7 +166,10 @@ class Trial:
         """
         order = self._order
         _check(_libc().unshare(_CLONE_NEWNS | _CLONE_NEWNET), "unshare")
-        _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+        # As liblxc does. CRIU gives the container's mounts the masters that those of the host have.
+        mounts = _files.text_of("/proc/self/mountinfo")
+        slave = "master:" in _propagation(_files.text_of(f"/proc/{order.init_pid}/mountinfo"), "/")
+        _mount("none", "/", "", _MS_REC | _MS_SLAVE)
         paths = sorted({one.source for one in (*order.mounts, *order.options.external_mounts)})
         sources = [(path, _copy(path)) for path in paths]
         if order.root is not None:
@@ -177,8 +181,12 @@ class Trial:
         _move(self._images, f"{_PLACE}/images")
         _move(self._root, f"{_PLACE}/lower")
         _overlay(f"{_PLACE}/lower", f"{_PLACE}/root", f"{_PLACE}/layers")
+        if slave:
+            _enslave(f"{_PLACE}/root")
         for number, (path, source) in enumerate(sources):
             _shield(source, path, f"{_PLACE}/layers-{number}")
+            if _propagation(mounts, path):
+                _enslave(path)
         _stand_in([one for one in _criu_files.read(order.images) if not one.read_only], f"{_PLACE}/root")
         _network([nic.link for nic in order.nics if nic.kind == "macvlan"])
         return f"{_PLACE}/images"
@@ -251,6 +259,27 @@ def _shield(source: int, path: str, layers: str) -> None:
             _overlay(path, path, layers)
             return
     _mount("none", path, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+
+
+def _propagation(mountinfo: str, path: str) -> str:
+    """The optional fields of the mount that a path is on (`shared:N`, `master:N`), "" where it is private. Pure."""
+    best, found = -1, ""
+    for line in _files.lines(mountinfo):
+        before, _separator, _after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) < 6:
+            continue
+        target = _proc.unescape(fields[4]).rstrip("/")
+        if f"{path}/".startswith(f"{target}/") and len(target) >= best:
+            best, found = len(target), " ".join(fields[6:])
+    return found
+
+
+def _enslave(path: str) -> None:
+    """Give the mount at a path a master of its own."""
+    _mount("none", path, "", _MS_SHARED)
+    _mount(path, path, "", _MS_BIND)
+    _mount("none", path, "", _MS_SLAVE)
 
 
 def _overlay(lower: str, target: str, layers: str) -> None:

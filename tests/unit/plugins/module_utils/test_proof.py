@@ -104,6 +104,16 @@ def test_stand_in_has_the_size_the_mode_and_no_content(tmp_path: Path) -> None:
     assert small.read_bytes() == b"x"
 
 
+def test_propagation_is_that_of_the_innermost_mount() -> None:
+    mounts = (
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "23 22 0:9 / /srv rw,relatime - tmpfs tmpfs rw\n"
+        "24 22 0:10 / /srv/with\\040space rw,relatime shared:7 master:3 - tmpfs tmpfs rw\n"
+    )
+    found = [_trial._propagation(mounts, path) for path in ("/var/lib", "/srv/a", "/srvx", "/srv/with space/b", "/")]
+    assert found == ["shared:1", "", "shared:1", "shared:7 master:3", "shared:1"]
+
+
 def order(work: Path) -> _trial.Order:
     return _trial.Order(
         criu="/criu",
