@@ -57,6 +57,7 @@ _LEFT_OUT = (
     re.compile(r"[Cc]an't link .*link_remap"),
     "CRIU removes its names of deleted files when the container goes on",
 )
+_EXTERNAL_MASTER = re.compile(r"Failed to copy sharing from -1:(.*) to \d+: Invalid argument")
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ def hindrance(nics: t.Sequence[_nics.Nic], criu_args: t.Sequence[str]) -> str:
     return ""
 
 
-def judge(reached: bool, log: str, *, running: bool) -> tuple[str, str]:
-    """The verdict and its reason, from CRIU's log of a trial. reached: all was restored. running: the container runs on. Pure."""
+def judge(reached: bool, log: str, *, running: bool, binds: t.Collection[str] = ()) -> tuple[str, str]:
+    """The verdict and its reason, from CRIU's log of a trial.
+
+    reached: all was restored. running: the container runs on. binds: the paths of the host that it has by bind mounts. Pure.
+    """
     if reached:
         return PROVEN, ""
     errors = _criu_log.error_lines(log)
@@ -89,6 +93,10 @@ def judge(reached: bool, log: str, *, running: bool) -> tuple[str, str]:
     for pattern, why in causes:
         if any(pattern.search(line) for line in errors):
             return PARTIAL, f"{why[0].upper()}{why[1:]}."
+    # CRIU takes one of several bind mounts for the source of what they have in common, and on trial each is a file system of its own.
+    shared = {match.group(1) for match in map(_EXTERNAL_MASTER.search, errors) if match}
+    if shared & set(binds):
+        return PARTIAL, "On trial the bind mounts of a file system of the host cannot be slaves of one mount."
     return REFUSED, errors[0] if errors else "CRIU gave no reason."
 
 
@@ -226,7 +234,8 @@ def _try(trial: _trial.Trial, order: _trial.Order, seconds: float, *, running: b
         _exe_links.mend(order.images)
         trial.run(seconds)
         reached = os.path.exists(os.path.join(order.work, "reached"))
-        verdict, why = judge(reached, _workspace.read_text(os.path.join(order.work, "restore.log")), running=running)
+        log = _workspace.read_ends(os.path.join(order.work, "restore.log"))
+        verdict, why = judge(reached, log, running=running, binds=order.binds)
     except _errors.RecordError as exc:
         verdict, why = REFUSED, exc.what
     except TimeoutError as exc:

@@ -78,6 +78,11 @@ class Order:
     root: int | None = None
     ipv6: bool = False
 
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """The paths of the host that the container has by bind mounts."""
+        return tuple(sorted({one.source for one in (*self.mounts, *self.options.external_mounts)}))
+
 
 class Trial:
     """Prepared while the container runs: prepare() in a process of its own, then run() when the image is complete.
@@ -170,8 +175,7 @@ class Trial:
         mounts = _files.text_of("/proc/self/mountinfo")
         slave = "master:" in _propagation(_files.text_of(f"/proc/{order.init_pid}/mountinfo"), "/")
         _mount("none", "/", "", _MS_REC | _MS_SLAVE)
-        paths = sorted({one.source for one in (*order.mounts, *order.options.external_mounts)})
-        sources = [(path, _copy(path)) for path in paths]
+        sources = [(path, _copy(path)) for path in order.binds]
         if order.root is not None:
             _user_namespace.let_group_in(order.images)
         _mount("proc", "/proc", "proc", 0)

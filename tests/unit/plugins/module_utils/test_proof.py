@@ -37,6 +37,14 @@ def test_any_other_error_refuses_it_with_the_line_that_says_so() -> None:
     assert _proof.judge(False, "", running=False)[0] == _proof.REFUSED
 
 
+def test_bind_mounts_of_one_file_system_that_a_trial_keeps_apart_do_not_refuse_an_image() -> None:
+    log = (
+        "(00.1) 1: Error (criu/mount-v2.c:897): mnt-v2: Failed to copy sharing from -1:/srv/a to 27: Invalid argument\n"
+    )
+    assert _proof.judge(False, log, running=False, binds=["/srv/a", "/srv/b"])[0] == _proof.PARTIAL
+    assert _proof.judge(False, log, running=False, binds=["/srv/b"])[0] == _proof.REFUSED
+
+
 def test_names_that_criu_removes_when_the_container_goes_on_count_only_while_it_stands_still() -> None:
     assert _proof.judge(False, LINK, running=False)[0] == _proof.REFUSED
     assert _proof.judge(False, LINK, running=True)[0] == _proof.PARTIAL
