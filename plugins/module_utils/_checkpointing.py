@@ -169,8 +169,9 @@ def _dump_order(
     }
     _manifest.check_draft(draft)
     _cgroup_tree.check_names(container.cgroups)
-    unprovable = _proof.hindrance(container.nics, wanted.criu.criu_args) if wanted.proves else ""
-    trial = None
+    unprovable, trial = "", None
+    if wanted.proves:
+        unprovable = _proof.hindrance(container.nics, wanted.criu.criu_args, container.cgroups)
     if wanted.proves and not unprovable:
         trial = replace(
             _trial_order(wanted, host, record, container),

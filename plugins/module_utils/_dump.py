@@ -138,7 +138,8 @@ def dump(
     manifest = finish(wanted.directory, order.draft, fingerprint, signer(order.draft, runner), ahead)
     if wanted.stop:
         _journal.end(container.name, container.lxc_path)
-    if proof and proof.verdict != _proof.PROVEN:
+    # What the host cannot do is in the result; a task that asks for the proof by name is warned as well.
+    if proof and (proof.verdict == _proof.PARTIAL or (proof.verdict == _proof.SKIPPED and wanted.prove)):
         warnings.append(f"It is not proven that the checkpoint can be restored. {proof.why}")
     return Dumped(manifest, warnings, proof)
 

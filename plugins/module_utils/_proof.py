@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass
 from ansible_collections.stasis.lxc.plugins.module_utils import (
     _argspec,
     _attempts,
+    _cgroups,
     _criu_command,
     _criu_log,
     _criu_run,
@@ -72,8 +73,13 @@ class Verdict:
         return asdict(self)
 
 
-def hindrance(nics: t.Sequence[_nics.Nic], criu_args: t.Sequence[str]) -> str:
+def hindrance(nics: t.Sequence[_nics.Nic], criu_args: t.Sequence[str], cgroups: t.Sequence[_cgroups.Hierarchy]) -> str:
     """Why a container cannot be restored beside itself, or "". Pure."""
+    # CRIU 4.2.1 gives tasks other cgroups by the names of controllers, and those of v2 have none (rewrite_cgroup_roots()).
+    if all(one.unified for one in cgroups):
+        return (
+            "On a host with cgroup v2 alone CRIU would put what it restores on trial into the container's own cgroups."
+        )
     if any(nic.kind == "none" for nic in nics):
         return "The container shares the host's network, where its ports are taken by itself."
     if _criu_command.allowances(criu_args).external_unix:

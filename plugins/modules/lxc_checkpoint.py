@@ -77,6 +77,7 @@ options:
         need the shortest time.
       - With O(stop=false) the container runs on first, so that nobody waits for the trial. An image that cannot be restored is
         then not published, and an older checkpoint stays.
+      - On a host with cgroup v2 alone there is no trial yet, because CRIU cannot give it cgroups of its own.
       - What was shown is in RV(proof).
       - For O(state=checkpointed); the default is V(true) with O(stop=true), else V(false).
     type: bool

@@ -119,7 +119,7 @@ def test_without_proof_nothing_is_tried(lxc: Factory) -> None:
 
 def test_container_in_the_network_of_the_host_is_not_tried_and_that_is_said(lxc: Factory) -> None:
     checkpoint = lxc.start("files", nics=[Nic("none")])
-    answer = checkpoint.stopped()
+    answer = checkpoint.stopped(prove=True)
     assert answer["proof"]["verdict"] == "skipped"
     assert "host's network" in answer["proof"]["why"]
     assert any(answer["proof"]["why"] in warning for warning in answer["warnings"])

@@ -51,9 +51,11 @@ def test_names_that_criu_removes_when_the_container_goes_on_count_only_while_it_
 
 
 def test_container_that_cannot_be_restored_beside_itself_is_known_before() -> None:
-    assert "network" in _proof.hindrance([Nic(index=0, kind="none", name="")], [])
-    assert "criu_args" in _proof.hindrance([], ["-x"])
-    assert _proof.hindrance([Nic(index=0, kind="veth", name="eth0")], ["--skip-mnt", "/x"]) == ""
+    hybrid = [Hierarchy(("memory",), "/m", "/lxc.payload.web1", False), Hierarchy((), "/u", "/lxc.payload.web1", True)]
+    assert "network" in _proof.hindrance([Nic(index=0, kind="none", name="")], [], hybrid)
+    assert "criu_args" in _proof.hindrance([], ["-x"], hybrid)
+    assert "cgroup v2" in _proof.hindrance([], [], hybrid[1:])
+    assert _proof.hindrance([Nic(index=0, kind="veth", name="eth0")], ["--skip-mnt", "/x"], hybrid) == ""
 
 
 @pytest.mark.parametrize(
