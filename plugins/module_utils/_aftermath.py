@@ -25,7 +25,7 @@ from ansible_collections.stasis.lxc.plugins.module_utils import (
 def complete(error: _errors.StasisError, wanted: _argspec.Wanted, runner: _runner.Runner, *, check_mode: bool) -> None:
     """Put into the error's data how container and checkpoint are now; what cannot be found out is called unknown, with a warning.
 
-    A key that the error has already is replaced: it is of before.
+    Replace the keys that the error already has: they describe the state before the failure.
     """
     data = error.data
     result = _result.Result()
@@ -77,7 +77,7 @@ def _look_at_image(
     check_mode: bool,
 ) -> _image.Image | None:
     if not wanted.real_directory:
-        # The directory was refused: somebody else may change what is there.
+        # The directory was refused: users other than root may change its contents.
         return None
     try:
         image = _situation.look(wanted, container, _trust(wanted, runner), check_mode=check_mode)

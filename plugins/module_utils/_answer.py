@@ -72,7 +72,7 @@ def cleaned(value: t.Any, *, keep: str = "\t") -> t.Any:
 
 
 def printable(text: str, *, keep: str = "\t") -> str:
-    """A text with an escape for every character that is none, or that a terminal acts on: `\\xff` for a byte that is not UTF-8."""
+    """Escape every byte that is not UTF-8 and every control character: `\\xff` for a byte that is not UTF-8."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or one in keep else _escape(one) for one in text)
